@@ -1,0 +1,83 @@
+"""Reading: a cursor with its own snapshot whose answers are Polars frames with declared schemas."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import polars as pl
+
+from store.errors import QueryTimeout, SchemaMismatch, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Schema = pl.Schema | Mapping[str, pl.DataType | type[pl.DataType]]
+
+UTC_TIME: pl.DataType = pl.Datetime("us", "UTC")
+
+
+class Reader:
+    """One read transaction: everything asked of it sees the same state of the store."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, timeout: float | None) -> None:
+        self._cursor = cursor
+        self._timeout = timeout
+
+    def frame(self, sql: str, schema: Schema, params: Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Run one query and return its rows with exactly the declared columns.
+
+        Args: `sql` with `$name` parameters; `schema` the column names in order and their types; `params` their values.
+        Raises: `SchemaMismatch` when the columns differ; `QueryTimeout`; `StoreError` when the engine refuses.
+        """
+        with self._guard():
+            relation = self._cursor.sql(sql, params=dict(params) if params else None)
+            frame: pl.DataFrame = relation.pl()
+        return conform(frame, schema)
+
+    def any_frame(self, sql: str, params: Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Run a query whose columns are not known beforehand (`pipelines sql`)."""
+        with self._guard():
+            relation = self._cursor.sql(sql, params=dict(params) if params else None)
+            return pl.DataFrame() if relation is None else relation.pl()
+
+    def value(self, sql: str, params: Mapping[str, object] | None = None) -> object:
+        """The single value of a one-row, one-column query; None when there is no row."""
+        with self._guard():
+            rows = self._cursor.execute(sql, dict(params) if params else None).fetchall()
+        return rows[0][0] if rows else None
+
+    @contextmanager
+    def _guard(self) -> "Iterator[None]":
+        timer = threading.Timer(self._timeout, self._cursor.interrupt) if self._timeout is not None else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield
+        except duckdb.InterruptException as error:
+            raise QueryTimeout(self._timeout or 0.0) from error
+        except duckdb.Error as error:
+            raise StoreError(str(error)) from error
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+def declare(types: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.Schema:
+    """A schema whose columns may mix plain types and types with parameters, such as `UTC_TIME`."""
+    return pl.Schema(dict(types))
+
+
+def conform(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """The frame with exactly the declared types; refuses other names, and values that the type cannot hold."""
+    declared = pl.Schema(schema)
+    if frame.columns != declared.names():
+        raise SchemaMismatch(str(declared.names()), str(frame.columns))
+    if frame.schema == declared:
+        return frame
+    try:
+        return frame.cast(declared, strict=True)
+    except pl.exceptions.PolarsError as error:
+        raise SchemaMismatch(str(declared), str(frame.schema)) from error

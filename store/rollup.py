@@ -1,0 +1,160 @@
+"""The trace rollup: one row a trace, computed from everything held about it.
+
+`traces` is always the same function of `trace_records`, `spans` and `trace_tasks`, whatever order they arrived in:
+what a source states about the whole trace goes first, then what its spans add up to. Tokens and cost are summed over
+the lowest spans that report them, so a parent that repeats its children's totals is not counted twice.
+"""
+
+from datetime import datetime
+
+import duckdb
+
+PREVIEW_CHARACTERS = 500
+
+_STATED = ("agent", "agent_version", "user_id", "session_id", "task", "arm", "model_fingerprint", "decision_id")
+
+
+def refresh(connection: duckdb.DuckDBPyConnection, batch_id: int, received_at: datetime) -> int:
+    """Recompute the traces named in the temporary table `touched_traces`; returns how many are new to the store.
+
+    Call inside a transaction, after the facts were inserted.
+    """
+    connection.execute("CREATE OR REPLACE TEMP TABLE affected AS SELECT DISTINCT trace_id FROM touched_traces")
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE known_traces AS
+        SELECT trace_id, seen_at, batch_id FROM traces SEMI JOIN affected USING (trace_id)"""
+    )
+    connection.execute(_SPAN_STEPS)
+    connection.execute(_SPAN_TEXTS)
+    connection.execute(_SPAN_TOTALS)
+    connection.execute(_RECORD_TOTALS)
+    connection.execute("DELETE FROM traces WHERE trace_id IN (SELECT trace_id FROM known_traces)")
+    connection.execute(_INSERT, {"batch_id": batch_id, "received_at": received_at})
+    rows = connection.execute("SELECT (SELECT count(*) FROM affected) - (SELECT count(*) FROM known_traces)").fetchall()
+    return int(rows[0][0])
+
+
+def touch_all(connection: duckdb.DuckDBPyConnection) -> None:
+    """Name every trace as touched, for a full recomputation."""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE touched_traces AS
+        SELECT DISTINCT trace_id FROM trace_records UNION SELECT DISTINCT trace_id FROM spans"""
+    )
+
+
+# Spans of the affected traces without their texts, in event order. Costs are decimals: their sum must not depend on
+# the order in which spans arrived.
+_SPAN_STEPS = f"""
+CREATE OR REPLACE TEMP TABLE span_steps AS
+SELECT s.rowid AS row_no, trace_id, span_id, parent_span_id, kind, name, started_at, ended_at, status, model,
+    input_tokens, output_tokens, TRY_CAST(cost_usd AS DECIMAL(28, 12)) AS cost_usd, source, {", ".join(_STATED)},
+    row_number() OVER (
+        PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
+FROM spans AS s SEMI JOIN affected USING (trace_id)"""
+
+# The span whose input opens the trace and the one whose output closes it: the root, else the first and last model call.
+# A root has no parent in its trace; where parents form a circle the first step stands in.
+_SPAN_TEXTS = f"""
+CREATE OR REPLACE TEMP TABLE span_texts AS
+WITH ranked AS (
+    SELECT s.*, s.step + CASE WHEN p.span_id IS NULL THEN 0 ELSE 1000000000 END AS root_rank
+    FROM span_steps AS s LEFT JOIN span_steps AS p ON p.trace_id = s.trace_id AND p.span_id = s.parent_span_id
+), roots AS (
+    SELECT trace_id, arg_min(row_no, root_rank) AS root_row, arg_min_null(status, root_rank) AS root_status,
+        arg_min_null(name, root_rank) AS root_name, arg_min(source, root_rank) AS source
+    FROM ranked GROUP BY trace_id
+), calls AS (
+    SELECT trace_id, arg_min(row_no, step) AS first_row, arg_max(row_no, step) AS last_row
+    FROM span_steps WHERE kind = 'llm' GROUP BY trace_id
+), chosen AS (
+    SELECT trace_id, root_status, root_name, source, root_row,
+        coalesce(first_row, root_row) AS first_row, coalesce(last_row, root_row) AS last_row
+    FROM roots LEFT JOIN calls USING (trace_id)
+), texts AS (
+    SELECT rowid AS row_no, left(input, {PREVIEW_CHARACTERS}) AS input, left(output, {PREVIEW_CHARACTERS}) AS output
+    FROM spans WHERE rowid IN (
+        SELECT root_row FROM chosen UNION SELECT first_row FROM chosen UNION SELECT last_row FROM chosen)
+)
+SELECT c.trace_id, c.root_status, c.root_name, c.source,
+    coalesce(r.input, f.input) AS input, coalesce(r.output, l.output) AS output
+FROM chosen AS c
+LEFT JOIN texts AS r ON r.row_no = c.root_row
+LEFT JOIN texts AS f ON f.row_no = c.first_row
+LEFT JOIN texts AS l ON l.row_no = c.last_row"""
+
+_SPAN_TOTALS = f"""
+CREATE OR REPLACE TEMP TABLE span_totals AS
+WITH counted AS (
+    SELECT s.*,
+        coalesce(c.child_tokens, false) AS child_tokens, coalesce(c.child_cost, false) AS child_cost
+    FROM span_steps AS s LEFT JOIN (
+        SELECT trace_id, parent_span_id AS span_id,
+            bool_or(input_tokens IS NOT NULL OR output_tokens IS NOT NULL) AS child_tokens,
+            bool_or(cost_usd IS NOT NULL) AS child_cost
+        FROM span_steps WHERE parent_span_id IS NOT NULL GROUP BY ALL
+    ) AS c USING (trace_id, span_id)
+)
+SELECT trace_id,
+    {", ".join(f"arg_min({c}, step) FILTER ({c} IS NOT NULL) AS {c}" for c in _STATED)},
+    arg_min(name, step) FILTER (kind = 'agent' AND name IS NOT NULL) AS agent_span_name,
+    arg_max(model, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) - step / 1e9)
+        FILTER (model IS NOT NULL) AS model,
+    min(started_at) AS started_at,
+    max(coalesce(ended_at, started_at)) AS ended_at,
+    sum(input_tokens) FILTER (NOT child_tokens)::BIGINT AS input_tokens,
+    sum(output_tokens) FILTER (NOT child_tokens)::BIGINT AS output_tokens,
+    sum(cost_usd) FILTER (NOT child_cost)::DOUBLE AS cost_usd,
+    count(*)::INTEGER AS span_count,
+    count(*) FILTER (status = 'error')::INTEGER AS error_count,
+    count(*) FILTER (kind = 'tool')::INTEGER AS tool_count
+FROM counted GROUP BY trace_id"""
+
+_RECORD_FIELDS = (
+    "source", *_STATED, "model", "started_at", "ended_at", "status", "input_tokens", "output_tokens", "cost_usd",
+    "metadata",
+)  # fmt: skip
+
+# Of several statements about one trace, each field comes from the latest one that states it.
+_RECORD_TOTALS = f"""
+CREATE OR REPLACE TEMP TABLE record_totals AS
+SELECT trace_id,
+    {", ".join(f"arg_max({c}, version) FILTER ({c} IS NOT NULL) AS {c}" for c in _RECORD_FIELDS)},
+    arg_max(left(input, {PREVIEW_CHARACTERS}), version) FILTER (input IS NOT NULL) AS input,
+    arg_max(left(output, {PREVIEW_CHARACTERS}), version) FILTER (output IS NOT NULL) AS output
+FROM (
+    SELECT *, row_number() OVER (
+        PARTITION BY trace_id ORDER BY ended_at NULLS FIRST, content_hash) AS version
+    FROM trace_records SEMI JOIN affected USING (trace_id)
+) GROUP BY trace_id"""
+
+_INSERT = f"""
+INSERT INTO traces BY NAME
+SELECT
+    a.trace_id,
+    coalesce(r.source, x.source) AS source,
+    coalesce(r.agent, s.agent, s.agent_span_name, x.root_name) AS agent,
+    {", ".join(f"coalesce(r.{c}, s.{c}) AS {c}" for c in _STATED if c not in ("agent", "task"))},
+    coalesce(r.task, s.task, g.task) AS task,
+    CASE WHEN coalesce(r.task, s.task) IS NOT NULL THEN 'given'
+        WHEN g.task IS NOT NULL THEN 'grouped' END AS task_origin,
+    coalesce(r.model, s.model) AS model,
+    coalesce(r.started_at, s.started_at) AS started_at,
+    coalesce(r.ended_at, s.ended_at) AS ended_at,
+    coalesce(r.started_at, s.started_at, k.seen_at, $received_at) AS seen_at,
+    coalesce(r.status, x.root_status, CASE WHEN s.error_count > 0 THEN 'error' ELSE 'unknown' END) AS status,
+    coalesce(r.input, x.input) AS input,
+    coalesce(r.output, x.output) AS output,
+    coalesce(r.input_tokens, s.input_tokens) AS input_tokens,
+    coalesce(r.output_tokens, s.output_tokens) AS output_tokens,
+    coalesce(r.cost_usd, s.cost_usd) AS cost_usd,
+    coalesce(s.span_count, 0) AS span_count,
+    coalesce(s.error_count, 0) AS error_count,
+    coalesce(s.tool_count, 0) AS tool_count,
+    r.metadata,
+    coalesce(k.batch_id, $batch_id) AS batch_id
+FROM affected AS a
+LEFT JOIN record_totals AS r USING (trace_id)
+LEFT JOIN span_totals AS s USING (trace_id)
+LEFT JOIN span_texts AS x USING (trace_id)
+LEFT JOIN trace_tasks AS g USING (trace_id)
+LEFT JOIN known_traces AS k USING (trace_id)"""

@@ -1,0 +1,35 @@
+"""Saved column mappings, one a source."""
+
+import json
+
+import duckdb
+import polars as pl
+
+from store.connection import Store
+from store.frames import UTC_TIME, declare
+
+SOURCES = declare({"source": pl.String, "mapping": pl.String, "columns": pl.String, "updated_at": UTC_TIME})
+
+
+def save(store: Store, source: str, mapping: str, columns: list[str]) -> None:
+    """Keep a mapping (JSON text) for files of this source with these columns; replaces an earlier one."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("DELETE FROM sources WHERE source = $source", {"source": source})
+        connection.execute(
+            "INSERT INTO sources VALUES ($source, $mapping, $columns, $now)",
+            {"source": source, "mapping": mapping, "columns": json.dumps(columns), "now": store.clock.now()},
+        )
+
+    store.write(work)
+
+
+def all_saved(store: Store) -> pl.DataFrame:
+    """Every saved mapping, the latest first (columns `SOURCES`)."""
+    with store.read() as reader:
+        return reader.frame("FROM sources ORDER BY updated_at DESC, source", SOURCES)
+
+
+def mapping_texts(store: Store) -> dict[str, tuple[str, list[str]]]:
+    """Source -> (mapping as JSON text, the columns it was made for), the latest first."""
+    return {row["source"]: (row["mapping"], json.loads(row["columns"])) for row in all_saved(store).to_dicts()}

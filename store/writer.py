@@ -1,0 +1,105 @@
+"""The single writer: a queue and one thread, one transaction for each function handed to it.
+
+Every change of the store is a function of a connection. The thread runs it between BEGIN and COMMIT and the caller gets
+its result, or its exception after a ROLLBACK. Nothing else writes, so no two changes can ever conflict.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import duckdb
+
+from store.errors import StoreClosed
+
+T = TypeVar("T")
+Work = Callable[[duckdb.DuckDBPyConnection], T]
+
+
+@dataclass(frozen=True)
+class _Task:
+    work: Work[Any]
+    result: Future[Any]
+
+
+class Writer:
+    """Runs functions one after the other on the one writing connection."""
+
+    def __init__(
+        self, connect: Callable[[], duckdb.DuckDBPyConnection], translate: Callable[[duckdb.Error], Exception]
+    ):
+        self._connect = connect
+        self._translate = translate
+        self._queue: queue.Queue[_Task | None] = queue.Queue()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """How many functions wait for their turn."""
+        return self._queue.qsize()
+
+    def submit(self, work: Work[T]) -> "Future[T]":
+        """Hand over a change without waiting for it.
+
+        Raises: `StoreClosed` when the writer no longer accepts work.
+        """
+        task = _Task(work, Future())
+        with self._closing:
+            if self._closed:
+                raise StoreClosed
+            self._queue.put(task)
+        return task.result
+
+    def write(self, work: Work[T]) -> T:
+        """Run a change in one transaction and return its result once it is on disk."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a change was handed to the writer from inside a change; pass the connection on instead")
+        return self.submit(work).result()
+
+    def close(self) -> None:
+        """Finish what was handed over, then stop. Safe to call twice."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        connection = self._connect()
+        while (task := self._queue.get()) is not None:
+            if not task.result.set_running_or_notify_cancel():
+                continue
+            try:
+                answer = self._transact(connection, task.work)
+            except duckdb.Error as error:
+                translated = self._translate(error)
+                translated.__cause__ = error
+                task.result.set_exception(translated)
+                if isinstance(error, duckdb.FatalException):
+                    connection = self._connect()
+            except BaseException as error:
+                task.result.set_exception(error)
+            else:
+                task.result.set_result(answer)
+        connection.close()
+
+    @staticmethod
+    def _transact(connection: duckdb.DuckDBPyConnection, work: Work[T]) -> T:
+        connection.execute("BEGIN TRANSACTION")
+        try:
+            answer = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            try:
+                connection.execute("ROLLBACK")
+            except duckdb.Error:
+                # A failed COMMIT has ended the transaction already; the first error is the one to report.
+                connection.interrupt()
+            raise
+        return answer

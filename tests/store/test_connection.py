@@ -1,0 +1,135 @@
+"""Opening, reading, writing, locking and closing the store."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from store.connection import Store
+from store.errors import QueryTimeout, SchemaMismatch, StoreClosed, StoreError, StoreLocked
+
+
+def _bump(connection):
+    connection.execute("UPDATE store_meta SET value = value + 1")
+
+
+def _version(store):
+    with store.read() as reader:
+        return reader.value("SELECT value FROM store_meta")
+
+
+def test_write_returns_the_result_and_commits(store):
+    assert store.write(lambda connection: connection.execute("SELECT 41 + 1").fetchall()[0][0]) == 42
+    store.write(_bump)
+    assert _version(store) == 1
+
+
+def test_a_failing_write_rolls_back_and_the_next_one_works(store):
+    def fails(connection):
+        _bump(connection)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        store.write(fails)
+    with pytest.raises(StoreError, match="nowhere"):
+        store.write(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    store.write(_bump)
+    assert _version(store) == 1
+
+
+def test_writes_from_many_threads_all_happen(store):
+    threads = [threading.Thread(target=lambda: [store.write(_bump) for _ in range(20)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _version(store) == 160
+
+
+def test_a_reader_keeps_its_snapshot_and_does_not_block_the_writer(store):
+    with store.read() as reader:
+        before = reader.value("SELECT value FROM store_meta")
+        store.write(_bump)
+        assert reader.value("SELECT value FROM store_meta") == before
+    assert _version(store) == before + 1
+
+
+def test_a_slow_writer_does_not_block_readers(store):
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(connection):
+        _bump(connection)
+        entered.set()
+        assert leave.wait(30)
+
+    future = store.submit(slow)
+    assert entered.wait(30)
+    assert _version(store) == 0
+    leave.set()
+    future.result(30)
+    assert _version(store) == 1
+
+
+def test_reads_cannot_write(store):
+    with store.read() as reader, pytest.raises(StoreError, match="read-only"):
+        reader.value("UPDATE store_meta SET value = 7")
+
+
+def test_a_write_from_inside_a_write_is_refused_instead_of_waiting_forever(store):
+    with pytest.raises(RuntimeError, match="inside a change"):
+        store.write(lambda connection: store.write(_bump))
+
+
+def test_timeout_stops_a_query_and_the_store_goes_on(store):
+    with store.read(timeout=0.2) as reader, pytest.raises(QueryTimeout, match=r"0\.2 s"):
+        reader.value("SELECT count(*) FROM range(10000000) AS a, range(10000000) AS b WHERE a.range <> b.range")
+    assert _version(store) == 0
+
+
+def test_frames_have_the_declared_columns(store):
+    with store.read() as reader:
+        frame = reader.frame("SELECT 1::HUGEINT AS n", {"n": pl.Int64})
+        assert frame.schema == pl.Schema({"n": pl.Int64})
+        with pytest.raises(SchemaMismatch, match="m"):
+            reader.frame("SELECT 1 AS n", {"m": pl.Int64})
+        with pytest.raises(SchemaMismatch):
+            reader.frame("SELECT 'x' AS n", {"n": pl.Int64})
+
+
+def test_close_finishes_what_was_handed_over_and_then_refuses(tmp_path):
+    store = Store.open(tmp_path / "t.duckdb")
+    futures = [store.submit(_bump) for _ in range(50)]
+    store.close()
+    store.close()
+    assert all(future.done() for future in futures)
+    with pytest.raises(StoreClosed):
+        store.write(_bump)
+    with pytest.raises(StoreClosed), store.read():
+        pass
+    reopened = Store.open(tmp_path / "t.duckdb")
+    assert _version(reopened) == 50
+    reopened.close()
+
+
+@pytest.mark.process
+def test_another_process_is_refused_and_told_who_holds_the_file(store):
+    import os
+
+    code = (
+        "import sys; from pathlib import Path; from store.connection import Store\n"
+        "from store.errors import StoreLocked\n"
+        "try: Store.open(Path(sys.argv[1]))\n"
+        "except StoreLocked as error: print(error.pid, error)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(store.path)], capture_output=True, text=True, cwd=root, check=True
+    )
+    assert answer.stdout.startswith(f"{os.getpid()} {store.path} is open in process {os.getpid()}")
+
+
+def test_locked_error_without_a_pid_still_reads_well():
+    assert "another process" in str(StoreLocked(Path("x.duckdb"), None, None))
