@@ -2,7 +2,8 @@
 
 `traces` is always the same function of `trace_records`, `spans` and `trace_tasks`, whatever order they arrived in:
 what a source states about the whole trace goes first, then what its spans add up to. Tokens and cost are summed over
-the lowest spans that report them, so a parent that repeats its children's totals is not counted twice.
+the lowest spans that report them, so a parent that repeats its children's totals is not counted twice. Where nothing
+states how a trace ended, it failed if its last step did: an error that the agent went on from is not the trace's.
 """
 
 from datetime import datetime
@@ -105,6 +106,7 @@ SELECT trace_id,
     sum(output_tokens) FILTER (NOT child_tokens)::BIGINT AS output_tokens,
     sum(cost_usd) FILTER (NOT child_cost)::DOUBLE AS cost_usd,
     count(*)::INTEGER AS span_count,
+    arg_max_null(status, step) AS last_status,
     count(*) FILTER (status = 'error')::INTEGER AS error_count,
     count(*) FILTER (kind = 'tool')::INTEGER AS tool_count
 FROM counted GROUP BY trace_id"""
@@ -141,7 +143,7 @@ SELECT
     coalesce(r.started_at, s.started_at) AS started_at,
     coalesce(r.ended_at, s.ended_at) AS ended_at,
     coalesce(r.started_at, s.started_at, k.seen_at, $received_at) AS seen_at,
-    coalesce(r.status, x.root_status, CASE WHEN s.error_count > 0 THEN 'error' ELSE 'unknown' END) AS status,
+    coalesce(r.status, x.root_status, CASE WHEN s.last_status = 'error' THEN 'error' ELSE 'unknown' END) AS status,
     coalesce(r.input, x.input) AS input,
     coalesce(r.output, x.output) AS output,
     coalesce(r.input_tokens, s.input_tokens) AS input_tokens,

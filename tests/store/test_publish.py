@@ -5,31 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from publishing import publisher
+from publishing import publisher, state
 
 from store.clock import FixedClock
 from store.connection import Store
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
-
-# Every table that must not depend on order; batch ids and the time of receipt do, by their meaning.
-_STATE = {
-    "traces": "* EXCLUDE (batch_id, seen_at)",
-    "trace_records": "* EXCLUDE (batch_id)",
-    "spans": "* EXCLUDE (batch_id)",
-    "signals": "* EXCLUDE (batch_id)",
-    "superseded_spans": "* EXCLUDE (batch_id)",
-    "superseded_signals": "* EXCLUDE (batch_id)",
-}
-
-
-def state(store):
-    """All rows of all fact tables and the rollup, sorted."""
-    with store.read() as reader:
-        return {
-            table: sorted(map(repr, reader.any_frame(f"SELECT {columns} FROM {table}").rows()))
-            for table, columns in _STATE.items()
-        }
 
 
 def _maybe(strategy):

@@ -104,9 +104,12 @@ def test_status_without_a_root_status(publish, store):
             {"trace_id": "bad", "span_id": "1", "kind": "agent"},
             {"trace_id": "bad", "span_id": "2", "parent_span_id": "1", "kind": "tool", "status": "error"},
             {"trace_id": "quiet", "span_id": "1", "kind": "agent"},
+            {"trace_id": "recovered", "span_id": "1", "kind": "tool", "status": "error", "ordinal": 1},
+            {"trace_id": "recovered", "span_id": "2", "kind": "llm", "ordinal": 2},
         ]
     )
-    assert (_trace(store, "bad")["status"], _trace(store, "quiet")["status"]) == ("error", "unknown")
+    statuses = [_trace(store, name)["status"] for name in ("bad", "quiet", "recovered")]
+    assert statuses == ["error", "unknown", "unknown"]
 
 
 def test_previews_are_cut(publish, store):
