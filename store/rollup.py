@@ -61,7 +61,8 @@ WITH ranked AS (
     SELECT s.*, s.step + CASE WHEN p.span_id IS NULL THEN 0 ELSE 1000000000 END AS root_rank
     FROM span_steps AS s LEFT JOIN span_steps AS p ON p.trace_id = s.trace_id AND p.span_id = s.parent_span_id
 ), roots AS (
-    SELECT trace_id, arg_min(row_no, root_rank) AS root_row, arg_min_null(status, root_rank) AS root_status,
+    SELECT trace_id, arg_min(row_no, root_rank) AS root_row,
+        CASE WHEN count(*) FILTER (root_rank < 1000000000) = 1 THEN arg_min_null(status, root_rank) END AS root_status,
         arg_min_null(name, root_rank) AS root_name, arg_min(source, root_rank) AS source
     FROM ranked GROUP BY trace_id
 ), calls AS (
