@@ -1,0 +1,50 @@
+"""Timing in a process of its own, so that peak memory is that of one measurement."""
+
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run took: wall seconds, peak resident memory in MB, and whatever the run returned."""
+
+    seconds: float
+    peak_mb: float
+    value: Any
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Measured:
+    """Run a function of a module in a fresh process and measure it there."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    answer = json.loads(receiver.recv())
+    process.join()
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return Measured(answer["seconds"], answer["peak_mb"], answer["value"])
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which `share` of the sorted values lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _child(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    started = time.perf_counter()
+    try:
+        value = function(*arguments)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+        answer = {"seconds": time.perf_counter() - started, "peak_mb": peak, "value": value}
+    except Exception as error:
+        answer = {"error": repr(error)}
+    sender.send(json.dumps(answer))

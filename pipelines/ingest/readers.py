@@ -1,0 +1,146 @@
+"""Opening a file as records, whatever container they are in: CSV, JSON Lines, one JSON document, or Parquet.
+
+The container is told by content, never by the name. Peeking at the first records consumes nothing.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipelines.ingest.chunks import CHUNK_BYTES, Chunk, ReaderState
+from pipelines.ingest.csv_records import Dialect, read_csv, read_header, sniff
+from pipelines.ingest.json_documents import read_document
+from pipelines.ingest.json_lines import keys_of, read_lines
+from pipelines.ingest.parquet_records import is_parquet, read_parquet
+from pipelines.ingest.source import Source
+from store.errors import FileRejected
+
+SAMPLE_RECORDS = 200
+PEEK_BYTES = 256 << 10
+
+
+class Container(StrEnum):
+    """What holds the records."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class Opened:
+    """One file open for reading. Use `open_records`."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self._rows_read = 0
+        if is_parquet(path):
+            self.container = Container.PARQUET
+            self._source: Source | None = None
+            self.dialect: Dialect | None = None
+        else:
+            self._source = Source(path, name=name)
+            self.dialect, self.container = _text_container(self._source)
+
+    @property
+    def tabular(self) -> bool:
+        """Whether chunks have the file's columns; otherwise they have one column `json`."""
+        return self.container in (Container.CSV, Container.PARQUET)
+
+    @property
+    def delimiter(self) -> str | None:
+        """The field separator of a CSV file, else None."""
+        return self.dialect.delimiter if self.dialect else None
+
+    @property
+    def bytes_total(self) -> int:
+        """Size of the file on disk."""
+        return self._source.bytes_total if self._source else self.path.stat().st_size
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of `bytes_total` has been read."""
+        return self._source.bytes_read if self._source else self._rows_read
+
+    @cached_property
+    def first(self) -> Chunk:
+        """The first records, read for recognition. Raises: `FileRejected`."""
+        for chunk in self.chunks(chunk_bytes=PEEK_BYTES):
+            if chunk.table.num_rows:
+                return chunk
+        raise FileRejected(self.name, "None of its records can be read.", "Check the export that wrote it.")
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Column names of a table, or the keys of the first JSON records in order of appearance."""
+        if self.container is Container.CSV:
+            assert self._source is not None
+            assert self.dialect is not None
+            return read_header(self._source, self.dialect).columns
+        return self.first.table.column_names if self.tabular else keys_of(self.first.table)
+
+    @cached_property
+    def sample(self) -> list[dict[str, Any]]:
+        """The first records as dictionaries, at most `SAMPLE_RECORDS`."""
+        table = self.first.table.slice(0, SAMPLE_RECORDS)
+        return table.to_pylist() if self.tabular else [json.loads(text) for text in table.column("json").to_pylist()]
+
+    def chunks(self, state: dict[str, Any] | None = None, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+        """The records from the start, or from a `state` that `state_after` gave. Raises: `FileRejected`."""
+        start = ReaderState(**state) if state else None
+        if self._source is None:
+            return read_parquet(self.path, name=self.name, state=start, chunk_bytes=chunk_bytes)
+        if self.container is Container.CSV:
+            assert self.dialect is not None
+            return read_csv(self._source, self.dialect, state=start, chunk_bytes=chunk_bytes)
+        reader = read_lines if self.container is Container.JSONL else read_document
+        return reader(self._source, state=start, chunk_bytes=chunk_bytes)
+
+    def state_after(self, chunk: Chunk) -> dict[str, Any]:
+        """Plain values from which `chunks` goes on behind this chunk."""
+        return asdict(chunk.state)
+
+    def continues(self, state: dict[str, Any] | None) -> bool:
+        """Whether this file begins with what had been read when `state` was taken."""
+        if state is None:
+            return True
+        taken = ReaderState(**state)
+        if self._source is None:
+            return False
+        return self._source.verify_prefix(taken.offset, taken.prefix_sha256)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._source is not None:
+            self._source.close()
+
+
+def open_records(path: Path, *, file: str | None = None) -> Opened:
+    """Open a file by content; `file` is its name for messages. Raises: `FileRejected`."""
+    return Opened(path, file or path.name)
+
+
+def _text_container(source: Source) -> tuple[Dialect | None, Container]:
+    head = source.head().lstrip(b" \t\r\n")
+    if head[:1] == b"[":
+        return None, Container.JSON
+    if head[:1] == b"{":
+        return None, Container.JSONL if _is_line(head) else Container.JSON
+    return sniff(head), Container.CSV
+
+
+def _is_line(head: bytes) -> bool:
+    """Whether another object follows on a later line; an object alone is a document, over one line or many."""
+    line, _, rest = head.partition(b"\n")
+    if rest.lstrip()[:1] != b"{":
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        # A line that is broken, or an object that is laid out over lines and opens another one.
+        return not line.rstrip().endswith((b"{", b"[", b",", b":"))
+    return True

@@ -1,0 +1,192 @@
+"""Staging: the rows of a file as Parquet slices beside the store, complete before anything of it is applied.
+
+A slice's files are written first and the manifest that names them last, atomically, so whatever the manifest lists is
+whole. After a kill the manifest tells where reading stopped and, by the hash of the bytes before that point, whether
+the file at hand is still the same one.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.ingest.chunks import Reject
+from pipelines.ingest.rows import Row
+from store.columns import FACT_COLUMNS
+from store.publish import Slice
+
+KINDS = tuple(FACT_COLUMNS)
+
+_JSON_COLUMNS = {"metadata", "attributes", "links"}
+
+_ARROW = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "INTEGER": pa.int32(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
+}
+
+_REJECT_SCHEMA = pa.schema(
+    {
+        "record_no": pa.int64(),
+        "line": pa.int64(),
+        "column_name": pa.string(),
+        "reason": pa.string(),
+        "raw": pa.string(),
+        "raw_truncated": pa.bool_(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class StagedSlice:
+    """One slice as the manifest records it: which kinds it has, what was counted, where reading stood after it."""
+
+    kinds: list[str]
+    received: int
+    rejected: int
+    bytes_done: int
+    state: dict[str, Any] | None
+
+
+@dataclass
+class Manifest:
+    """What is staged of one file. `complete` is set when its last record was read."""
+
+    recipe: dict[str, Any]
+    slices: list[StagedSlice] = field(default_factory=list)
+    complete: bool = False
+    fidelity: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest | None":
+        """The manifest in a staging folder; None when there is none or it cannot be used."""
+        try:
+            document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            slices = [StagedSlice(**entry) for entry in document.pop("slices")]
+            return cls(slices=slices, **document)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Replace the manifest in one step."""
+        draft = folder / "manifest.json.part"
+        with draft.open("w", encoding="utf-8") as stream:
+            json.dump(asdict(self), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(folder / "manifest.json")
+
+
+class SliceWriter:
+    """Writes the slices of one file into its staging folder. Use as a context manager."""
+
+    def __init__(self, folder: Path, *, memory_limit: str = "1GB") -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.connection = duckdb.connect(
+            config={
+                "memory_limit": memory_limit,
+                "temp_directory": str(folder / "spill"),
+                "python_enable_replacements": False,
+                "autoinstall_known_extensions": False,
+                "preserve_insertion_order": True,
+            }
+        )
+        self.connection.execute("SET TimeZone = 'UTC'")
+
+    def __enter__(self) -> "SliceWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def relation(self, number: int, kind: str, relation: str) -> None:
+        """Stage all rows of a relation that has the columns of `kind` and `record_no`."""
+        columns = list(FACT_COLUMNS[kind])
+        target = slice_file(self.folder, number, kind)
+        quoted = str(target).replace("'", "''")
+        self.connection.execute(
+            f"""COPY (SELECT {", ".join(columns)}, hash({", ".join(columns)}) AS content_hash, record_no FROM {relation})
+            TO '{quoted}' (FORMAT parquet, COMPRESSION uncompressed)"""
+        )
+        _sync(target)
+
+    def rows(self, number: int, kind: str, rows: Iterable[tuple[int, Row]]) -> bool:
+        """Stage rows given as (record_no, columns); returns whether there were any."""
+        listed = list(rows)
+        if not listed:
+            return False
+        columns: dict[str, pa.Array] = {"record_no": pa.array([number for number, _ in listed], pa.int64())}
+        for column, sql_type in FACT_COLUMNS[kind].items():
+            values = [_cell(column, row.get(column)) for _, row in listed]
+            columns[column] = pa.array(values, _ARROW[sql_type])
+        self.connection.register("staged_rows", pa.table(columns))
+        self.relation(number, kind, "staged_rows")
+        self.connection.unregister("staged_rows")
+        return True
+
+    def rejects(self, number: int, rejects: list[Reject]) -> None:
+        """Stage the rejected records of a slice."""
+        entries = [
+            {
+                "record_no": reject.record_no,
+                "line": reject.line,
+                "column_name": reject.column,
+                "reason": _text(reject.reason),
+                "raw": _text(reject.raw),
+                "raw_truncated": reject.raw_truncated,
+            }
+            for reject in rejects
+        ]
+        self.connection.register("staged_rejects", pa.Table.from_pylist(entries, _REJECT_SCHEMA))
+        target = slice_file(self.folder, number, "rejects")
+        quoted = str(target).replace("'", "''")
+        self.connection.execute(f"COPY (FROM staged_rejects) TO '{quoted}' (FORMAT parquet)")
+        self.connection.unregister("staged_rejects")
+        _sync(target)
+
+
+def slice_file(folder: Path, number: int, kind: str) -> Path:
+    """Where a slice keeps its rows of one kind."""
+    return folder / f"{number:06d}.{kind}.parquet"
+
+
+def staged_files(folder: Path, number: int, entry: StagedSlice) -> Slice:
+    """The files of a slice as publishing wants them."""
+    paths = {kind: slice_file(folder, number, kind) for kind in KINDS if kind in entry.kinds}
+    return Slice(paths.get("trace_records"), paths.get("spans"), paths.get("signals"))
+
+
+def discard(folder: Path) -> None:
+    """Remove a staging folder; one that is gone already is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cell(column: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if column in _JSON_COLUMNS and not isinstance(value, str):
+        return _text(json.dumps(value, ensure_ascii=False, default=str))
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """Lone surrogates, which JSON can carry and UTF-8 cannot, become replacement characters."""
+    return value if value.isascii() else value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
