@@ -32,6 +32,9 @@ REJECTS = pl.Schema(
     }
 )  # fmt: skip
 
+# Rejects whose raw text was too long to keep as a whole.
+TRUNCATED = pl.col("raw_truncated")
+
 REJECT_REASONS = pl.Schema({"column_name": pl.String, "reason": pl.String, "records": pl.Int64})
 
 _COLUMNS = ", ".join(BATCHES.names())

@@ -10,11 +10,12 @@ TrimtabError
 │   ├── DiskFull             the disk holding the store is full
 │   ├── StoreClosed          work arrived after the store was closed
 │   └── NotFound             there is no row with this id
-├── IngestError
+├── IngestError              (and pipelines.ingest.mapping.MappingError: a column mapping cannot be used)
 │   ├── FileRejected         the file as a whole cannot be loaded; nothing of it was applied
 │   ├── RecordRejected       one record cannot be loaded; the others go on
-│   └── IngestCancelled      an operator stopped it; nothing of it was applied
-├── JobError
+│   ├── IngestCancelled      an operator stopped it; nothing of it was applied
+│   └── IngestInterrupted    the process is ending; the same file continues where it stopped
+├── JobError                 (and pipelines.stats.contract.ContractError: a job was given other columns)
 │   ├── UnknownJob
 │   └── JobAlreadyRunning
 └── ActionRefused            an operator asked for something that the state does not allow
@@ -134,6 +135,14 @@ class IngestCancelled(IngestError):
     def __init__(self, file: str) -> None:
         self.file = file
         super().__init__(f"Loading {file} was cancelled; nothing of it was applied.")
+
+
+class IngestInterrupted(IngestError):
+    """The process is ending in the middle of a load; nothing was applied and what is staged is kept."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        super().__init__(f"Loading {file} stopped because Trimtab is stopping; load it again and it continues.")
 
 
 class JobError(TrimtabError):

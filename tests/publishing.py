@@ -34,3 +34,23 @@ def publisher(store: Store, folder: Path) -> Publish:
         return store.write(lambda connection: publish_slice(connection, 1, moment, staged))
 
     return run
+
+
+# Every table that must not depend on order; batch ids and the time of receipt do, by their meaning.
+_STATE = {
+    "traces": "* EXCLUDE (batch_id, seen_at)",
+    "trace_records": "* EXCLUDE (batch_id)",
+    "spans": "* EXCLUDE (batch_id)",
+    "signals": "* EXCLUDE (batch_id)",
+    "superseded_spans": "* EXCLUDE (batch_id)",
+    "superseded_signals": "* EXCLUDE (batch_id)",
+}
+
+
+def state(store):
+    """All rows of all fact tables and the rollup, sorted."""
+    with store.read() as reader:
+        return {
+            table: sorted(map(repr, reader.any_frame(f"SELECT {columns} FROM {table}").rows()))
+            for table, columns in _STATE.items()
+        }

@@ -15,7 +15,7 @@ from pipelines.ingest.chunks import CHUNK_BYTES, Chunk, ReaderState
 from pipelines.ingest.csv_records import Dialect, read_csv, read_header, sniff
 from pipelines.ingest.json_documents import read_document
 from pipelines.ingest.json_lines import keys_of, read_lines
-from pipelines.ingest.parquet_records import is_parquet, read_parquet
+from pipelines.ingest.parquet_records import is_parquet, read_parquet, same_parquet
 from pipelines.ingest.source import Source
 from store.errors import FileRejected
 
@@ -81,13 +81,14 @@ class Opened:
             assert self._source is not None
             assert self.dialect is not None
             return read_header(self._source, self.dialect).columns
-        return self.first.table.column_names if self.tabular else keys_of(self.first.table)
+        return list(self.first.table.column_names) if self.tabular else keys_of(self.first.table)
 
     @cached_property
     def sample(self) -> list[dict[str, Any]]:
         """The first records as dictionaries, at most `SAMPLE_RECORDS`."""
         table = self.first.table.slice(0, SAMPLE_RECORDS)
-        return table.to_pylist() if self.tabular else [json.loads(text) for text in table.column("json").to_pylist()]
+        records: list[dict[str, Any]] = table.to_pylist()
+        return records if self.tabular else [json.loads(record["json"]) for record in records]
 
     def chunks(self, state: dict[str, Any] | None = None, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
         """The records from the start, or from a `state` that `state_after` gave. Raises: `FileRejected`."""
@@ -110,7 +111,7 @@ class Opened:
             return True
         taken = ReaderState(**state)
         if self._source is None:
-            return False
+            return same_parquet(self.path, taken)
         return self._source.verify_prefix(taken.offset, taken.prefix_sha256)
 
     def close(self) -> None:

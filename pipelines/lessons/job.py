@@ -50,13 +50,14 @@ def value(one: draft.LessonDraft, rollouts: pl.DataFrame) -> float:
     if not means["good"] or not means["bad"]:
         return 0.0
     gap = sum(means["good"]) / len(means["good"]) - sum(means["bad"]) / len(means["bad"])
-    applies = (pl.col("agent") == one.agent) & (pl.lit(one.task is None) | (pl.col("task") == one.task))
-    return max(gap, 0.0) * rollouts.filter(applies).height
+    applies = rollouts.filter(agent=one.agent) if one.task is None else rollouts.filter(agent=one.agent, task=one.task)
+    return max(gap, 0.0) * applies.height
 
 
 def _ranked(drafts: list[draft.LessonDraft], rollouts: pl.DataFrame) -> list[tuple[float, draft.LessonDraft]]:
     valued = [(value(one, rollouts), one) for one in drafts]
-    return sorted(valued, key=lambda entry: (not entry[1].tested, -entry[0], entry[1].key))
+    # Of equally valuable ones the order of the drafts stands: by p-value.
+    return sorted(valued, key=lambda entry: (not entry[1].tested, -entry[0]))
 
 
 def _proposals(ranked: list[tuple[float, draft.LessonDraft]]) -> pl.DataFrame:

@@ -42,9 +42,9 @@ def test_a_long_trace_is_cut_and_says_how_long_it_is(filled):
 
 def test_texts_are_those_of_the_steps_asked_for(filled):
     frame = spans.texts(filled, "t", first_step=3, last_step=4, max_characters=2)
-    assert frame.select("step", "span_id", "input", "output", "characters").rows() == [
-        (3, "2", "in", "xx", 6),
-        (4, "3", "in", "xx", 7),
+    assert frame.select("step", "span_id", "input", "output", "input_characters", "output_characters").rows() == [
+        (3, "2", "in", "xx", 4, 2),
+        (4, "3", "in", "xx", 4, 3),
     ]
 
 

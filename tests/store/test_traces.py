@@ -175,7 +175,7 @@ def test_a_trace_that_is_not_there_is_named(filled):
 def test_texts_are_the_latest_statement_cut_where_asked(filled, publish):
     publish(traces=[{"trace_id": "t01", "ended_at": START + timedelta(days=9), "output": "é" * 10}])
     frame = traces.texts(filled, "t01", max_characters=4)
-    assert frame.to_dicts() == [{"input": "ques", "output": "éééé", "characters": 20}]
+    assert frame.to_dicts() == [{"input": "ques", "output": "éééé", "input_characters": 10, "output_characters": 10}]
 
 
 def test_a_trace_without_statements_has_no_texts(store, publish):

@@ -1,0 +1,84 @@
+"""The entry of the dashboard: page settings, navigation, and the filters that hold on every page."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.ui import filters, states
+
+_HERE = Path(__file__).parent
+
+PAGES = {
+    "": [
+        st.Page(
+            "views/overview.py",
+            title="Overview",
+            icon=":material/monitoring:",
+            default=True,
+            help="Is anything wrong, and what waits for you.",
+        )
+    ],
+    "Learn": [
+        st.Page(
+            "views/review.py",
+            title="Review",
+            icon=":material/rate_review:",
+            help="Approve, edit or reject proposed lessons, with their evidence side by side.",
+        ),
+        st.Page(
+            "views/lessons.py",
+            title="Lessons",
+            icon=":material/menu_book:",
+            help="The library of lessons and the playbook that each agent is served.",
+        ),
+    ],
+    "Observe": [
+        st.Page(
+            "views/traces.py",
+            title="Traces",
+            icon=":material/account_tree:",
+            help="Find a trace; read it as a waterfall, as a conversation and with its feedback.",
+        ),
+        st.Page(
+            "views/rewards.py",
+            title="Rewards",
+            icon=":material/grade:",
+            help="Signals and their coverage, and what the reward model makes of them.",
+        ),
+    ],
+    "Steer": [
+        st.Page(
+            "views/exploration.py",
+            title="Exploration",
+            icon=":material/explore:",
+            help="How often each agent may leave its best arm: recommended and applied rates.",
+        ),
+        st.Page(
+            "views/drift.py",
+            title="Drift",
+            icon=":material/trending_down:",
+            help="Users whose behaviour or satisfaction has changed.",
+        ),
+    ],
+    "Operate": [
+        st.Page(
+            "views/data.py",
+            title="Data",
+            icon=":material/database:",
+            help="Upload files, see batches and rejects, and run jobs.",
+        )
+    ],
+}
+
+st.set_page_config(
+    page_title="Trimtab",
+    page_icon=str(_HERE / "ui" / "mark.png"),
+    layout="wide",
+    menu_items={"Get help": None, "Report a bug": None, "About": "Trimtab: the learning loop around deployed agents."},
+)
+st.logo(str(_HERE / "ui" / "wordmark.svg"), icon_image=str(_HERE / "ui" / "mark.svg"), size="large")
+
+page = st.navigation(PAGES)
+with states.guarded("The filters", key="filters"):
+    filters.sidebar()
+    page.run()

@@ -1,0 +1,1 @@
+"""The parts of the Data page: sending files, editing mappings, watching loads, batches, rejects and jobs."""

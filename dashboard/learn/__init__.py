@@ -1,0 +1,1 @@
+"""What the pages of the learning loop share: operators' actions, rollouts side by side, figures and tables."""

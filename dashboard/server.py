@@ -1,0 +1,174 @@
+"""The server: one process that serves the pages, takes commands and runs the jobs. `python -m dashboard.server`.
+
+It alone opens the database file. Exits 0 after SIGTERM or SIGINT, 1 when it cannot start, 2 when a setting is wrong.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from dashboard.runtime import Runtime, install, open_runtime, resume
+from gateway import control
+from store import presence
+from store.errors import SettingsError, TrimtabError
+from store.settings import Settings, is_loopback
+from store.version import code_version
+
+SCRIPT = Path(__file__).resolve().parent / "app.py"
+
+
+class PortTaken(TrimtabError):
+    """The port cannot be listened on."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        self.host, self.port = host, port
+        super().__init__(f"Port {port} on {host} cannot be used: {why}. Stop what uses it, or set TRIMTAB_PORT.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard.server", description="Serve the dashboard.")
+    parser.add_argument("--db", type=Path, metavar="PATH", help="the database file (default: TRIMTAB_DB)")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = Settings.load(overrides={"db": arguments.db})
+        require_loopback(settings)
+        runtime = open_runtime(settings, with_scheduler=True)
+    except SettingsError as error:
+        return _report(error, 2)
+    except (TrimtabError, OSError) as error:
+        return _report(error, 1)
+    try:
+        require_free_port(settings.host, settings.port)
+        settings.inbox.mkdir(parents=True, exist_ok=True)
+        _serve(runtime)
+    except (TrimtabError, OSError) as error:
+        return _report(error, 1)
+    except SystemExit as stop:
+        return 0 if stop.code in (0, None) else 1
+    finally:
+        _close(runtime)
+    return 0
+
+
+def _close(runtime: Runtime) -> None:
+    presence.withdraw(runtime.settings.db, os.getpid())
+    left = runtime.close()
+    if left:
+        # Threads that outlived the grace would keep the process alive; nothing of theirs is half-written.
+        print(f"Stopped while this was going on: {', '.join(left)}. It continues at the next start.", flush=True)
+        os._exit(0)
+
+
+def require_loopback(settings: Settings) -> None:
+    """Refuse to listen where other machines could reach us: there is no sign-in yet. Raises: `SettingsError`."""
+    if not is_loopback(settings.host):
+        expected = (
+            "a loopback address such as 127.0.0.1: sign-in, which other addresses need, comes with a later release"
+        )
+        raise SettingsError("TRIMTAB_HOST", settings.host, expected)
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raises: `PortTaken` when the address cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTaken(host, port, error.strerror or str(error)) from error
+
+
+def build(runtime: Runtime, token: str) -> st.App:
+    """The ASGI application: pages, control routes and the health check over one open store."""
+    return st.App(
+        SCRIPT,
+        lifespan=_lifespan(runtime, token),
+        routes=[Route("/healthz", health, methods=["GET"]), *control.routes(runtime.operations(), token)],
+    )
+
+
+async def health(_: Request) -> JSONResponse:
+    """Whether the server is up."""
+    return JSONResponse({"status": "ok", "version": code_version()})
+
+
+def config(settings: Settings) -> dict[str, Any]:
+    """Streamlit's options for production. The theme is in .streamlit/config.toml."""
+    return {
+        "server.address": settings.host,
+        "server.port": settings.port,
+        "server.headless": True,
+        "server.allowedHosts": ["localhost", "127.0.0.1", "[::1]", settings.host],
+        "server.maxUploadSize": settings.max_upload_mb,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "viewer",
+        "logger.hideWelcomeMessage": True,
+    }
+
+
+def _serve(runtime: Runtime) -> None:
+    # uvicorn raises the signal that stopped it once more when it has shut down: that must end in a clean exit.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    install(runtime)
+    build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings))
+
+
+def _lifespan(runtime: Runtime, token: str) -> Callable[[st.App], Any]:
+    @asynccontextmanager
+    async def lifespan(_: st.App) -> AsyncIterator[None]:
+        settings = runtime.settings
+        _tell_first(runtime)
+        # The socket listens already: commands may come as soon as they can find us.
+        presence.announce(settings.db, presence.Presence(os.getpid(), settings.host, settings.port, token))
+        if runtime.scheduler is not None:
+            runtime.scheduler.start()
+        resume(runtime)
+        address = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"Trimtab serves {settings.db} at http://{address}:{settings.port}", flush=True)
+        yield
+
+    return lifespan
+
+
+def _tell_first(runtime: Runtime) -> None:
+    """Have a stop signal end our own long answers before uvicorn, which waits for them, gets it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        following = signal.getsignal(number)
+
+        def handle(signum: int, frame: FrameType | None, following: Any = following) -> None:
+            runtime.stopping.set()
+            following(signum, frame)
+
+        signal.signal(number, handle)
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _report(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The filters that hold on every page: a time range, agents, and the segment (arm, model). They live in the URL.
+
+`sidebar` draws them once a run, in app.py; pages ask `current` for the result.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+import streamlit as st
+
+from dashboard import data, runtime
+from dashboard.ui import format as fmt
+from store import overview
+from store.overview import Bucket
+from store.scope import Scope
+
+__all__ = ["Selection", "current", "sidebar"]
+
+_DAYS: Final = {"24h": 1, "7d": 7, "30d": 30, "90d": 90}
+_ALL: Final = "all"
+_CUSTOM: Final = "custom"
+_LABELS: Final = {
+    "24h": "Last 24 hours",
+    "7d": "Last 7 days",
+    "30d": "Last 30 days",
+    "90d": "Last 90 days",
+    _ALL: "All time",
+    _CUSTOM: "From day to day",
+}
+_STATE: Final = "selection"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the filters say: the scope to query, its range in words, the bucket of charts, and what the store holds."""
+
+    scope: Scope
+    words: str
+    bucket: Bucket
+    traces: int
+    spans: int
+    signals: int
+    oldest: datetime | None
+    newest: datetime | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether the store holds nothing at all."""
+        return self.traces + self.spans + self.signals == 0
+
+
+def current() -> Selection:
+    """The selection of this run, as `sidebar` left it."""
+    selection: Selection = st.session_state[_STATE]
+    return selection
+
+
+def sidebar() -> Selection:
+    """Draw the filters into the sidebar and keep what they say for the page. Raises: what the store raises."""
+    now = runtime.current().clock.now()
+    extent = data.query(overview.extent).row(0, named=True)
+    with st.sidebar:
+        chosen = _range(now, extent["newest"])
+        since, until = _limits(chosen, now)
+        agents, arms, models = _segment() if extent["traces"] else ((), (), ())
+    scope = Scope(since, until, agents, arms, models)
+    selection = Selection(
+        scope=scope,
+        words=fmt.date_range(since, None if until is None else until - timedelta(microseconds=1)),
+        bucket=_bucket(since or extent["oldest"], until or extent["newest"]),
+        traces=extent["traces"],
+        spans=extent["spans"],
+        signals=extent["signals"],
+        oldest=extent["oldest"],
+        newest=extent["newest"],
+    )
+    st.session_state[_STATE] = selection
+    return selection
+
+
+def _range(now: datetime, newest: datetime | None) -> str:
+    # Data that ended long ago would leave the first page empty: then all of it is shown until a range is chosen.
+    recent = newest is None or newest >= now - timedelta(days=_DAYS["30d"])
+    options = list(_LABELS)
+    chosen = st.selectbox(
+        "Time range",
+        options,
+        index=options.index("30d" if recent else _ALL),
+        format_func=lambda option: _LABELS.get(option, option),
+        key="range",
+        bind="query-params",
+        help="Holds on every page. Days begin at midnight UTC.",
+    )
+    return chosen if chosen in _LABELS else _ALL
+
+
+def _limits(chosen: str, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """Since inclusive and until exclusive. Whole minutes, so that the answers of one minute come from the cache."""
+    if chosen == _ALL:
+        return None, None
+    if chosen != _CUSTOM:
+        until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        return until - timedelta(days=_DAYS[chosen]), until
+    first_column, last_column = st.columns(2)
+    with first_column:
+        first = st.date_input(
+            "From", value=(now - timedelta(days=29)).date(), key="from", bind="query-params", format="YYYY-MM-DD"
+        )
+    with last_column:
+        last = st.date_input("To", value=now.date(), key="to", bind="query-params", format="YYYY-MM-DD")
+    days = sorted(day for day in (first, last) if isinstance(day, date))
+    if not days:
+        return None, None
+    begin = datetime.combine(days[0], time(), UTC)
+    return begin, datetime.combine(days[-1], time(), UTC) + timedelta(days=1)
+
+
+def _segment() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    frame = data.query(overview.segments)
+    values = {field: frame.filter(field=field)["value"].to_list() for field in ("agent", "arm", "model")}
+    chosen: list[tuple[str, ...]] = []
+    for field, label in (("agent", "Agent"), ("arm", "Arm"), ("model", "Model")):
+        # One value is no choice, but a value in the URL must stay visible so that it can be removed.
+        if len(values[field]) < 2 and not st.query_params.get_all(field):
+            chosen.append(())
+            continue
+        picked = st.multiselect(label, values[field], key=field, bind="query-params", placeholder="All")
+        chosen.append(tuple(value for value in picked if value in values[field]))
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _bucket(since: datetime | None, until: datetime | None) -> Bucket:
+    if since is None or until is None:
+        return "day"
+    days = (until - since).total_seconds() / 86_400
+    return "hour" if days <= 2 else "day" if days <= 120 else "week"

@@ -1,0 +1,164 @@
+"""Numbers, durations, money, times and ids as operators read them. Every function gives plain text, never Markdown."""
+
+from datetime import UTC, datetime
+from math import isfinite, sqrt
+from typing import Final
+
+import polars as pl
+
+from pipelines.stats.proportion import Interval
+
+__all__ = [
+    "MINIMUM_MEAN", "MINIMUM_RATE", "NONE", "change", "count", "date_range", "duration", "interval_percent",
+    "mean_interval", "mean_limits", "missing", "money", "percent", "plural", "points", "relative", "reward", "short_id",
+    "utc",
+]  # fmt: skip
+
+NONE: Final = "–"
+
+# Below these a page says "not enough data" instead of a number: trials of a rate, traces of a mean.
+MINIMUM_RATE: Final = 20
+MINIMUM_MEAN: Final = 30
+
+_Z95: Final = 1.959963984540054
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands separated: 12,304."""
+    return NONE if value is None else f"{value:,}"
+
+
+def plural(value: int, singular: str, many: str | None = None) -> str:
+    """A count with its noun: 1 trace, 12,304 traces."""
+    return f"{value:,} {singular if value == 1 else many or singular + 's'}"
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 with two or three significant digits: 0.42 %, 5.1 %, 42 %."""
+    if share is None or not isfinite(share):
+        return NONE
+    value = share * 100
+    size = abs(value)
+    digits = 0 if size >= 99.95 or size == 0 else 1 if size >= 1 else 2
+    return f"{value:.{digits}f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares in percentage points, with its sign: +0.4 points."""
+    return f"{difference * 100:+.1f} points"
+
+
+def interval_percent(interval: Interval) -> str:
+    """The limits of a share: 4.1 to 6.2 %."""
+    return f"{interval.lower * 100:.1f} to {interval.upper * 100:.1f} %"
+
+
+def change(now: float, before: float) -> str | None:
+    """A relative change with its sign: +12 %; None when there was nothing before."""
+    if before == 0:
+        return None
+    share = (now - before) / before * 100
+    return f"{share:+.0f} %" if abs(share) >= 1 or share == 0 else f"{share:+.1f} %"
+
+
+def money(usd: float | None) -> str:
+    """An amount in US dollars: $1,204, $12.30, $0.0012, <$0.0001."""
+    if usd is None or not isfinite(usd):
+        return NONE
+    size = abs(usd)
+    sign = "-" if usd < 0 else ""
+    if 0 < size < 0.00005:
+        return f"{sign}<$0.0001"
+    digits = 0 if size >= 1000 else 2 if size >= 0.1 or size == 0 else 4
+    return f"{sign}${size:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in at most two units: 850 ms, 1.2 s, 3 min 20 s, 2 h 5 min, 4 d 3 h."""
+    if seconds is None or not isfinite(seconds):
+        return NONE
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, smaller, lower in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {lower}" if rest else "")
+    return f"{whole} s"
+
+
+def utc(moment: datetime | None, *, seconds: bool = True) -> str:
+    """A moment in UTC: 2026-11-20 12:00:05 UTC."""
+    if moment is None:
+        return NONE
+    return f"{moment.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}} UTC"
+
+
+def relative(moment: datetime | None, now: datetime) -> str:
+    """How long ago, or in how long: 3 min ago, 214 days ago, in 2 h."""
+    if moment is None:
+        return NONE
+    seconds = (now - moment).total_seconds()
+    size = abs(seconds)
+    if size < 60:
+        return "just now"
+    if size < 3_600:
+        text = f"{size // 60:.0f} min"
+    elif size < 2 * 86_400:
+        text = f"{size // 3_600:.0f} h"
+    else:
+        text = f"{size // 86_400:,.0f} days"
+    return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
+def date_range(since: datetime | None, until: datetime | None) -> str:
+    """A range of days in UTC, the last one included: 1 to 30 Nov 2026."""
+    if since is None and until is None:
+        return "all time"
+    if since is None or until is None:
+        return f"since {since:%-d %b %Y}" if since is not None else f"until {until:%-d %b %Y}"
+    if (until - since).total_seconds() <= 2 * 86_400:
+        return f"{since:%-d %b %H:%M} to {until:%-d %b %Y %H:%M} UTC"
+    return f"{since:%-d %b}{'' if since.year == until.year else f' {since:%Y}'} to {until:%-d %b %Y}"
+
+
+def short_id(identity: str | None, *, keep: int = 18) -> str:
+    """An id shortened in its middle to at most `keep` characters."""
+    if identity is None:
+        return NONE
+    if len(identity) <= keep:
+        return identity
+    tail = keep // 3
+    return f"{identity[: keep - tail - 1]}…{identity[-tail:]}"
+
+
+def reward(mean: float | None, sd: float | None, signals: int | None) -> str:
+    """A reward as mean ± standard deviation with the signals behind it: 0.42 ± 0.11 (n 3)."""
+    if mean is None or sd is None:
+        return NONE
+    return f"{mean:.2f} ± {sd:.2f}" + ("" if signals is None else f" (n {signals})")
+
+
+def missing(have: int, need: int, noun: str) -> str:
+    """What is missing for a number to be shown: not enough data: 3 of 20 traces."""
+    return f"not enough data: {have:,} of {plural(need, noun)}"
+
+
+def mean_interval(n: int, mean: float, variance: float | None, sd2: float | None) -> Interval:
+    """The 95 % interval of a mean of uncertain values, by the law of total variance.
+
+    The standard error is sqrt((V + S) / n) with V the sample variance of the n estimates and S the mean of their own
+    variances. Estimates are taken as independent, so it is too narrow where a few users or tasks make most of them.
+    """
+    spread = _Z95 * sqrt(((variance or 0.0) + (sd2 or 0.0)) / n)
+    return Interval(mean, mean - spread, mean + spread)
+
+
+def mean_limits(frame: pl.DataFrame, *, n: str, mean: str, variance: str, sd2: str) -> pl.DataFrame:
+    """`frame` with columns `lower` and `upper`: `mean_interval` of each row."""
+    spread = _Z95 * ((pl.col(variance).fill_null(0.0) + pl.col(sd2).fill_null(0.0)) / pl.col(n)).sqrt()
+    return frame.with_columns(lower=pl.col(mean) - spread, upper=pl.col(mean) + spread)

@@ -1,0 +1,98 @@
+"""Overview: is anything wrong, and what waits for me."""
+
+import streamlit as st
+
+from dashboard import charts, data, runtime
+from dashboard.overview import panels
+from dashboard.overview.measures import measures
+from dashboard.ui import filters, states, theme
+from dashboard.ui import format as fmt
+from store import job_runs, overview
+
+BUCKET_WORDS = {"hour": "hour", "day": "day", "week": "week"}
+
+current = runtime.current()
+now = current.clock.now()
+selection = filters.current()
+scope = selection.scope
+colours = theme.current()
+
+st.title("Overview", anchor=False)
+
+if selection.empty:
+    panels.first_screen(current.settings.inbox.resolve())
+    st.stop()
+
+previous = scope.previous()
+compared = ", against the equal range before" if previous else ""
+st.caption(
+    f"{selection.words}{compared}. Newest trace {fmt.relative(selection.newest, now)}; held: "
+    f"{fmt.plural(selection.traces, 'trace')}, {fmt.plural(selection.spans, 'span')}, "
+    f"{fmt.plural(selection.signals, 'signal')}. Read at {now:%H:%M:%S} UTC."
+)
+
+with states.guarded("The state of jobs", key="jobs"):
+    panels.failing(data.fresh(job_runs.failing), now)
+
+with states.guarded("The headline numbers", key="headline"):
+    headline = data.query(overview.headline, scope).row(0, named=True)
+    if headline["traces"] == 0 and selection.traces:
+        states.nothing(
+            "No traces in this range",
+            f"The newest is of {fmt.utc(selection.newest)}. Choose a longer time range or another segment.",
+        )
+    extent = data.query(overview.extent).row(0, named=True)
+    before = data.query(overview.headline, previous).row(0, named=True) if previous else None
+    panels.cards(measures(headline, before, reward_model=extent["reward_models"] > 0))
+
+side, chart = st.columns([1, 2.6], gap="small")
+with side, states.guarded("What waits for you", key="waiting"):
+    counts = data.query(overview.waiting, scope).row(0, named=True)
+    panels.waiting(counts, data.fresh(job_runs.failing).height, selection.words)
+
+unit = BUCKET_WORDS[selection.bucket]
+with chart.container(border=True, height="stretch", gap="xsmall"), states.guarded("Traces over time", key="traces"):
+    per_bucket = data.query(overview.per_bucket, scope, selection.bucket)
+    ran, failed = int(per_bucket["traces"].sum()), int(per_bucket["errors"].sum())
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.markdown(f"**Traces per {unit}, by agent, and how many failed**", width="content")
+        st.page_link(
+            "views/traces.py", label="Failed traces", icon=":material/arrow_forward:", query_params={"status": "error"}
+        )
+    if per_bucket.is_empty():
+        st.caption("No traces in this range.")
+    else:
+        st.plotly_chart(
+            charts.traces_over_time(per_bucket, selection.bucket, colours),
+            key="traces-over-time",
+            config=charts.CONFIG,
+            alt=f"Traces per {unit} by agent, {ran:,} in all, of which {failed:,} failed",
+        )
+
+with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time", key="rewards"):
+    st.markdown(f"**Mean reward per {unit}, with its 95 % interval**")
+    rewards = data.query(overview.reward_per_bucket, scope, selection.bucket)
+    rewarded = int(rewards["rewarded"].sum())
+    if rewarded < fmt.MINIMUM_MEAN:
+        why = (
+            fmt.missing(rewarded, fmt.MINIMUM_MEAN, "rewarded trace")
+            if data.query(overview.extent)["reward_models"].item()
+            else "not enough data: no reward model yet. The rewards job fits one once traces have outcomes or feedback"
+        )
+        st.caption(f"{why[0].upper()}{why[1:]}.")
+    else:
+        limits = fmt.mean_limits(rewards, n="rewarded", mean="reward", variance="reward_variance", sd2="reward_sd2")
+        st.plotly_chart(
+            charts.reward_over_time(limits, selection.bucket, colours, height=230),
+            key="reward-over-time",
+            config=charts.CONFIG,
+            alt=f"Mean reward per {unit} with its interval, {rewarded:,} rewarded traces",
+        )
+
+with states.guarded("Agents", key="agents"):
+    st.subheader("Agents", anchor=False)
+    table = data.query(overview.agents, scope)
+    if table.is_empty():
+        st.caption("No agent ran in this range.")
+    else:
+        panels.agents(table, data.query(overview.per_bucket, scope, selection.bucket))

@@ -1,0 +1,181 @@
+"""The control routes: by them the command line hands work to the server that holds the database file.
+
+They are for commands on this machine only. Every request must come from a loopback address, carry a loopback Host
+header (so no web page can reach them by rebinding a name), and the random token of the presence file, which only the
+owner of the database file can read.
+
+    GET  /control/hello    {"pid", "version"}
+    POST /control/ingest   {"paths", "source", "mapping"}   a stream of events, one JSON object a line
+    POST /control/run      {"job"}                          a stream of events
+    GET  /control/jobs     the jobs with their latest runs
+    POST /control/sql      {"sql", "timeout"}               an Arrow IPC stream
+    POST /control/backup   {"path"}                         {"path", "bytes", "rows"}
+
+A stream ends with {"event": "end"}, or {"event": "error", "error"}; other refusals are {"error"} with a 4xx status.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pipelines.ingest.mapping import Mapping
+from pipelines.operations import Event, Operations
+from store.errors import ActionRefused, JobAlreadyRunning, QueryTimeout, TrimtabError, UnknownJob
+from store.settings import is_loopback
+from store.version import code_version
+
+_BODY_LIMIT = 1_000_000
+_STATUS: dict[type[TrimtabError], int] = {
+    UnknownJob: 404,
+    JobAlreadyRunning: 409,
+    ActionRefused: 409,
+    QueryTimeout: 408,
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class BadRequest(TrimtabError):
+    """A request whose body is not what the route takes."""
+
+
+def routes(operations: Operations, token: str) -> list[Route]:
+    """The control routes over an open store.
+
+    Args: `operations` on the store; `token` that every request must carry.
+    """
+    control = _Control(operations)
+    return [
+        Route("/control/hello", _guarded(control.hello, token), methods=["GET"]),
+        Route("/control/ingest", _guarded(control.ingest, token), methods=["POST"]),
+        Route("/control/run", _guarded(control.run, token), methods=["POST"]),
+        Route("/control/jobs", _guarded(control.jobs, token), methods=["GET"]),
+        Route("/control/sql", _guarded(control.sql, token), methods=["POST"]),
+        Route("/control/backup", _guarded(control.backup, token), methods=["POST"]),
+    ]
+
+
+class _Control:
+    """One method a route; the work is done in threads, never on the event loop."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def hello(self, _: Request) -> Response:
+        return JSONResponse({"pid": os.getpid(), "version": code_version()})
+
+    async def ingest(self, request: Request) -> Response:
+        body = await _body(request)
+        paths = _field(body, "paths", list)
+        if not paths or not all(isinstance(path, str) and Path(path).is_absolute() for path in paths):
+            raise BadRequest("paths must be a list of absolute paths.")
+        source = _field(body, "source", str, optional=True)
+        text = _field(body, "mapping", str, optional=True)
+        mapping = Mapping.from_json(text) if text is not None else None
+        return _stream(self._operations.ingest([Path(path) for path in paths], source, mapping))
+
+    async def run(self, request: Request) -> Response:
+        job = _field(await _body(request), "job", str)
+        return _stream(await to_thread.run_sync(self._operations.run, job))
+
+    async def jobs(self, _: Request) -> Response:
+        return JSONResponse(await to_thread.run_sync(self._operations.jobs))
+
+    async def sql(self, request: Request) -> Response:
+        body = await _body(request)
+        text = _field(body, "sql", str)
+        timeout = _field(body, "timeout", float, optional=True)
+        frame = await to_thread.run_sync(self._operations.sql, text, timeout)
+        buffer = BytesIO()
+        frame.write_ipc_stream(buffer)
+        return Response(buffer.getvalue(), media_type="application/vnd.apache.arrow.stream")
+
+    async def backup(self, request: Request) -> Response:
+        path = Path(_field(await _body(request), "path", str))
+        if not path.is_absolute():
+            raise BadRequest("path must be absolute.")
+        return JSONResponse(await to_thread.run_sync(self._operations.backup, path))
+
+
+def _guarded(handler: Handler, token: str) -> Handler:
+    """The handler for those who may, with errors as answers."""
+
+    async def guarded(request: Request) -> Response:
+        if (
+            request.client is None
+            or not is_loopback(request.client.host)
+            or not is_loopback(request.url.hostname or "")
+        ):
+            return _refusal(403, "The control routes answer this machine only.")
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer" or not secrets.compare_digest(given.encode(), token.encode()):
+            return _refusal(401, "The token of the presence file is needed.")
+        try:
+            return await handler(request)
+        except TrimtabError as error:
+            status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+            return _refusal(status, str(error))
+
+    return guarded
+
+
+def _refusal(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status_code=status)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request. Raises: `BadRequest`."""
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > _BODY_LIMIT:
+            raise BadRequest(f"The request is larger than {_BODY_LIMIT:,} bytes.")
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The request is not JSON ({error}).") from error
+    if not isinstance(body, dict):
+        raise BadRequest("The request must be a JSON object.")
+    return body
+
+
+def _field(body: dict[str, Any], name: str, kind: type, *, optional: bool = False) -> Any:
+    """A field of the body, checked. Raises: `BadRequest`."""
+    value = body.get(name)
+    if value is None and optional:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind):
+        raise BadRequest(f"{name} must be of type {kind.__name__}.")
+    return value
+
+
+def _stream(events: Iterator[Event]) -> Response:
+    """Events as one JSON object a line. When the client goes away the iterator is closed, which cancels its work."""
+
+    def next_line() -> bytes | None:
+        try:
+            event = next(events, None)
+        except TrimtabError as error:
+            event = {"event": "error", "error": str(error)}
+        return None if event is None else json.dumps(event, default=str).encode() + b"\n"
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            while (line := await to_thread.run_sync(next_line)) is not None:
+                yield line
+            yield b'{"event": "end"}\n'
+        finally:
+            cast("Any", events).close()
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -1,0 +1,163 @@
+"""The registry of jobs: what each does, how often, and what it reads.
+
+A job is a function of a `JobContext`. It is named here by a dotted path and imported when it first runs, so that the
+scheduler, the pages and the command line know all jobs without loading what any of them needs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from store.clock import Clock
+from store.connection import Store
+from store.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.ingest.loads import Loads
+
+
+class JobInterrupted(Exception):
+    """Raised by `JobContext.progress` when the process is stopping. Jobs let it pass; the run is caught up later."""
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What a job works with.
+
+    `progress(fraction, message)` says how far it is, from 0 to 1, and may raise `JobInterrupted`; `random` is seeded by
+    the job's name and the facts held, so the same data gives the same result; `loads` is None outside a server.
+    """
+
+    store: Store
+    clock: Clock
+    settings: Settings
+    random: np.random.Generator
+    progress: Callable[[float, str], None]
+    loads: "Loads | None"
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a job did: `rows` it wrote, and one sentence for people."""
+
+    rows: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A function named by "package.module:name", imported when it is called."""
+
+    path: str
+
+    def resolve(self) -> Callable[..., object]:
+        """The function. Raises: `ImportError`, `AttributeError`."""
+        module, _, name = self.path.partition(":")
+        return cast(Callable[..., object], getattr(import_module(module), name))
+
+
+@dataclass(frozen=True)
+class Run(Deferred):
+    """The function that does a job's work."""
+
+    def __call__(self, context: JobContext) -> JobResult:
+        return cast(JobResult, self.resolve()(context))
+
+
+@dataclass(frozen=True)
+class HasWork(Deferred):
+    """The function that says, without doing anything, whether a job would find something to do."""
+
+    def __call__(self, store: Store, settings: Settings) -> bool:
+        return bool(self.resolve()(store, settings))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    `every` is the shortest time between two scheduled runs. Scheduled runs that would find nothing new are skipped: a
+    job with `reads_data` when no fact was added and no job named in `after` has written anything since its last
+    success, any job when its `has_work` says no. A run asked for by a person is never skipped.
+    """
+
+    name: str
+    title: str
+    description: str
+    every: timedelta
+    run: Callable[[JobContext], JobResult]
+    reads_data: bool
+    after: tuple[str, ...] = ()
+    has_work: Callable[[Store, Settings], bool] | None = None
+
+
+_JOBS = (
+    Job(
+        name="inbox",
+        title="Inbox",
+        description="Loads the files that were put into the inbox folder and moves them to done or failed.",
+        every=timedelta(seconds=10),
+        run=Run("pipelines.ingest.inbox:run"),
+        reads_data=False,
+        has_work=HasWork("pipelines.ingest.inbox:has_work"),
+    ),
+    Job(
+        name="link-signals",
+        title="Link signals",
+        description="Finds the trace of each signal that names only a session or a user.",
+        every=timedelta(minutes=1),
+        run=Run("pipelines.ingest.link_job:run"),
+        reads_data=True,
+    ),
+    Job(
+        name="tasks",
+        title="Group tasks",
+        description="Groups traces with similar inputs into tasks where the agent did not name one.",
+        every=timedelta(minutes=2),
+        run=Run("pipelines.tasks_job:run"),
+        reads_data=True,
+    ),
+    Job(
+        name="rewards",
+        title="Rewards",
+        description="Estimates the reward of every trace, with its standard deviation, from outcomes and feedback.",
+        every=timedelta(minutes=5),
+        run=Run("pipelines.rewards.job:run"),
+        reads_data=True,
+        after=("link-signals", "tasks"),
+    ),
+    Job(
+        name="lessons",
+        title="Lessons",
+        description="Proposes lessons from tasks whose traces went well and badly.",
+        every=timedelta(minutes=15),
+        run=Run("pipelines.lessons.job:run"),
+        reads_data=True,
+        after=("tasks", "rewards"),
+    ),
+    Job(
+        name="exploration",
+        title="Exploration rates",
+        description="Recommends how often each agent should try something other than its best arm.",
+        every=timedelta(minutes=15),
+        run=Run("pipelines.exploration.job:run"),
+        reads_data=True,
+        after=("rewards",),
+    ),
+    Job(
+        name="drift",
+        title="Drift",
+        description="Looks for users whose behaviour or satisfaction has changed.",
+        every=timedelta(minutes=30),
+        run=Run("pipelines.drift.job:run"),
+        reads_data=True,
+        after=("link-signals",),
+    ),
+)
+
+# In the order in which one round of all jobs runs: a job comes after the jobs whose results it reads.
+REGISTRY: dict[str, Job] = {job.name: job for job in _JOBS}

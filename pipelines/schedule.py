@@ -1,0 +1,102 @@
+"""The scheduler: APScheduler wakes each job, the job's own history decides whether it runs.
+
+APScheduler keeps its jobs in memory and knows nothing after a restart. So it is only the clock: it looks at each job at
+short intervals, and whether the job is due, retried or to be caught up follows from `job_runs` alone.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from pipelines.jobs import Job
+from pipelines.runner import Outcome, Runner, due_at
+from store import job_runs
+from store.clock import Clock, SystemClock
+from store.connection import Store
+from store.errors import JobAlreadyRunning, JobError, StoreClosed
+from store.job_runs import Cause, History
+
+_LOG = logging.getLogger(__name__)
+
+# A job is looked at this often, or as often as it may run if that is more often.
+_LOOK_EVERY = timedelta(seconds=15)
+# Jobs with results of the same round go one after the other at start.
+_STAGGER = timedelta(milliseconds=250)
+
+
+class Schedule:
+    """Looks at every job of a runner's registry and runs what is due."""
+
+    def __init__(self, store: Store, runner: Runner, *, workers: int = 2, look_every: timedelta = _LOOK_EVERY) -> None:
+        """`workers` jobs run at the same time at most, beside one for jobs that read no data (the inbox)."""
+        self._store = store
+        self._clock: Clock = store.clock
+        self._runner = runner
+        self._look_every = look_every
+        self._looked_at: set[str] = set()
+        # APScheduler warns whenever a run outlasts its interval; here that is the rule, not an incident.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        self._scheduler = BackgroundScheduler(
+            timezone="UTC",
+            executors={"default": ThreadPoolExecutor(workers), "light": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+
+    def start(self) -> None:
+        """Begin to look at the jobs. Runs that were missed or cut short while nothing ran are caught up at once."""
+        for number, job in enumerate(self._runner.registry.values()):
+            self._scheduler.add_job(
+                self.look,
+                IntervalTrigger(seconds=min(job.every, self._look_every).total_seconds(), timezone="UTC"),
+                args=(job.name,),
+                id=job.name,
+                executor="default" if job.reads_data else "light",
+                # The real moment: APScheduler reads the machine's clock, whatever clock the store has.
+                next_run_time=SystemClock().now() + number * _STAGGER,
+            )
+        self._scheduler.start()
+
+    def look(self, name: str) -> Outcome | None:
+        """Run a job if it is due and would find work; returns how that ended, None when it did not run."""
+        job = self._runner.job(name)
+        try:
+            history = job_runs.history(self._store, name)
+            cause = self._cause(job, history)
+            if cause is None or not self._runner.has_work(job, history):
+                return None
+            return self._runner.run(name, cause)
+        except JobAlreadyRunning:
+            return None
+        except (StoreClosed, JobError) as error:
+            _LOG.info("job %s was not started: %s", name, error)
+            return None
+        finally:
+            self._looked_at.add(name)
+
+    def next_run(self, name: str) -> datetime:
+        """When a job may next run on schedule, if it finds work then; the present moment when it is due."""
+        now = self._clock.now()
+        due = due_at(self._runner.job(name), job_runs.history(self._store, name))
+        return now if due is None else max(due, now)
+
+    def close(self) -> None:
+        """Look at nothing any more. Running jobs are the runner's to end."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def _cause(self, job: Job, history: History) -> Cause | None:
+        """Why the job would run now; None when it is not due."""
+        due, now = due_at(job, history), self._clock.now()
+        if due is not None and due > now:
+            return None
+        if history.latest is None:
+            return "schedule"
+        if history.latest.status == "interrupted":
+            return "catch-up"
+        if history.latest.status == "failed":
+            return "retry"
+        # Due at the first look after a start: it fell due while no server ran.
+        return "schedule" if job.name in self._looked_at else "catch-up"

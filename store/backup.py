@@ -1,0 +1,195 @@
+"""Backups: a consistent copy of the open store as one file, and putting such a file in the store's place.
+
+A backup is taken while the store is in use: `COPY FROM DATABASE` in one transaction, on a cursor of its own. It is
+written under a draft name and renamed when it is whole, so a file with the final name is always a complete backup.
+Nothing is overwritten: restoring moves what it replaces aside.
+"""
+
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from store import migrate
+from store.clock import Clock
+from store.connection import _HOLDER, Store
+from store.errors import ActionRefused, DiskFull, StoreError, StoreLocked
+
+# Publishing may hold about this much more than the data itself in the copy's log before it is folded in.
+_ROOM_FACTOR = 1.2
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds: `path` of the file, its size in bytes, and rows copied over all tables."""
+
+    path: Path
+    bytes: int
+    rows: int
+
+
+def backup(store: Store, target: Path) -> Backup:
+    """Copy the store as it is at this moment into a new file.
+
+    Raises: `ActionRefused` when the file exists or the store is in memory; `DiskFull`; `StoreError`.
+    """
+    target = target.resolve()
+    action = f"Backing up to {target}"
+    if store.path is None:
+        raise ActionRefused(action, "this store lives in memory only.", "Open a file instead.")
+    if target.exists():
+        raise ActionRefused(action, "the file exists.", "Choose another name; a backup never overwrites.")
+    if not target.parent.is_dir():
+        raise ActionRefused(action, f"there is no folder {target.parent}.", "Make it first, or choose another.")
+    needed, free = store.path.stat().st_size * _ROOM_FACTOR, shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise DiskFull(target, f"the backup needs up to {needed:,.0f} bytes and {free:,} are free")
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _discard(draft)
+    try:
+        rows = _copy(store, draft)
+        _flush(draft)
+        # Linking fails when the name was taken meanwhile, where renaming would overwrite.
+        os.link(draft, target)
+    except FileExistsError as error:
+        raise ActionRefused(action, "the file exists.", "Choose another name; a backup never overwrites.") from error
+    finally:
+        _discard(draft)
+    return Backup(target, target.stat().st_size, rows)
+
+
+def _copy(store: Store, draft: Path) -> int:
+    """Copy all tables into a new file, in one transaction; returns how many rows the copy holds."""
+    cursor = store._cursor()
+    alias = f"backup_{os.getpid():d}_{threading.get_ident():d}"
+    try:
+        present = cursor.execute("SELECT current_database()").fetchall()[0][0]
+        cursor.execute(f"ATTACH {_quoted(str(draft), chr(39))} AS {alias} (STORAGE_VERSION 'v1.5.0')")
+        try:
+            cursor.execute("BEGIN TRANSACTION")
+            cursor.execute(f"COPY FROM DATABASE {_quoted(present, chr(34))} TO {alias}")
+            rows = _count(cursor, present)
+            if rows != _count(cursor, alias):
+                raise StoreError("The backup does not hold as many rows as the store; it was discarded.")
+            cursor.execute("COMMIT")
+        except BaseException:
+            cursor.execute("ROLLBACK")
+            raise
+        finally:
+            # Detaching folds the copy's log into its file.
+            cursor.execute(f"DETACH {alias}")
+        return rows
+    except duckdb.Error as error:
+        raise store._translate(error) from error
+    finally:
+        cursor.close()
+
+
+def _count(cursor: duckdb.DuckDBPyConnection, database: str) -> int:
+    """How many rows all tables of an attached database hold together."""
+    tables = cursor.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = $database AND schema_name = 'main'",
+        {"database": database},
+    ).fetchall()
+    quoted = _quoted(database, chr(34))
+    total = 0
+    for (table,) in tables:
+        total += int(cursor.execute(f'SELECT count(*) FROM {quoted}.main."{table}"').fetchall()[0][0])
+    return total
+
+
+def _quoted(text: str, quote: str) -> str:
+    """A name or literal for statements that take no parameters."""
+    return quote + text.replace(quote, quote * 2) + quote
+
+
+def restore(source: Path, db: Path, *, clock: Clock, force: bool = False) -> Path | None:
+    """Put a backup in the place of the store's file; returns where the replaced file went, None when there was none.
+
+    Args: `source` the backup, which stays; `db` the store's file, which no process may hold; `force` to replace one
+    that exists: it is moved aside, never deleted.
+    Raises: `ActionRefused`; `MigrationError` when the backup was made by a newer version; `StoreLocked`; `StoreError`.
+    """
+    source, db = source.resolve(), db.resolve()
+    action = f"Restoring {source}"
+    if not source.is_file():
+        raise ActionRefused(action, "there is no such file.", "Check the name.")
+    _verify(source, action)
+    if db.exists():
+        if source == db:
+            raise ActionRefused(action, "it is the store itself.", "Name a backup.")
+        _require_unheld(db)
+        if not force:
+            raise ActionRefused(action, f"{db} exists.", "Repeat with --force: the present file is then moved aside.")
+    db.parent.mkdir(parents=True, exist_ok=True)
+    draft = db.with_name(f".{db.name}.{os.getpid()}.part")
+    _discard(draft)
+    try:
+        try:
+            shutil.copyfile(source, draft)
+        except OSError as error:
+            raise DiskFull(db, str(error)) if error.errno == 28 else StoreError(str(error)) from error
+        _flush(draft)
+        aside = _move_aside(db, clock)
+        draft.replace(db)
+    finally:
+        _discard(draft)
+    return aside
+
+
+def _verify(source: Path, action: str) -> None:
+    """Refuse a file that is not a backup which this version can open. It is opened for reading only."""
+    try:
+        with duckdb.connect(str(source), read_only=True) as connection:
+            recorded = dict(connection.execute("SELECT name, sha256 FROM schema_migrations").fetchall())
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise ActionRefused(action, f"it is not a backup of Trimtab ({reason}).", "Name another file.") from error
+    if not recorded:
+        raise ActionRefused(action, "it is not a backup of Trimtab (no migration recorded).", "Name another file.")
+    migrate._check(recorded, migrate.known())
+
+
+def _require_unheld(db: Path) -> None:
+    """Refuse while another process holds the file. A damaged file, or one of another version, may be replaced."""
+    try:
+        duckdb.connect(str(db), read_only=True).close()
+    except duckdb.Error as error:
+        holder = _HOLDER.search(str(error))
+        if holder is not None:
+            raise StoreLocked(db, int(holder["pid"]), holder["command"]) from error
+
+
+def _move_aside(db: Path, clock: Clock) -> Path | None:
+    """Move the store's file, its log and its staging folder out of the way, under one new name."""
+    stamp = clock.now().strftime("%Y%m%dT%H%M%SZ")
+    aside = db.with_name(f"{db.name}.before-restore-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = db.with_name(f"{db.name}.before-restore-{stamp}-{number}")
+    for suffix in (".wal", ".staging"):
+        companion = db.with_name(db.name + suffix)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + suffix))
+    if not db.exists():
+        return None
+    db.rename(aside)
+    return aside
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(draft: Path) -> None:
+    for path in (draft, draft.with_name(draft.name + ".wal")):
+        path.unlink(missing_ok=True)

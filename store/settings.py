@@ -1,0 +1,215 @@
+"""Settings: `TRIMTAB_*` variables over `trimtab.toml` over documented defaults, checked once at start.
+
+Each field of `Settings` carries its own documentation; `SETTINGS` is that documentation as a list, from which the
+README's table is checked. A variable or key that is not known is refused: a misspelt setting must not go unnoticed.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from store.errors import SettingsError
+
+PREFIX = "TRIMTAB_"
+FILE_NAME = "trimtab.toml"
+
+_SIZE = re.compile(r"\d+(\.\d+)?\s?[KMGT](i?B)")
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The documentation of one setting: `kind` is its Python type, `expected` what it accepts, in words."""
+
+    name: str
+    kind: type
+    default: object
+    expected: str
+    help: str
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.name.upper()
+
+
+def _doc(expected: str, text: str, minimum: float | None = None, maximum: float | None = None) -> dict[str, Any]:
+    return {"expected": expected, "help": text, "minimum": minimum, "maximum": maximum}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this process is set up. Use `Settings.load`."""
+
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_doc("a loopback address such as 127.0.0.1 or localhost", "The address the dashboard listens on."),
+    )
+    port: int = field(
+        default=8501,
+        metadata=_doc("a whole number from 1 to 65535", "The port the dashboard listens on.", 1, 65535),
+    )
+    db: Path = field(
+        default=Path("data/trimtab.duckdb"),
+        metadata=_doc("the path of a file", "The database file; made when missing."),
+    )
+    inbox: Path = field(
+        default=Path("data/inbox"),
+        metadata=_doc("the path of a folder", "The folder whose files are loaded as they arrive; made when missing."),
+    )
+    allow_keyless_loopback: bool = field(
+        default=False,
+        metadata=_doc(
+            "true or false",
+            "Whether agents on this machine may send traces and ask for steering without an API key.",
+        ),
+    )
+    memory_limit: str = field(
+        default="2GB",
+        metadata=_doc("a size such as 2GB or 512MB", "Memory the database engine may use before it spills to disk."),
+    )
+    query_timeout_seconds: float = field(
+        default=10.0,
+        metadata=_doc(
+            "a number of seconds from 0.1 to 3600",
+            "How long a query of a page may run before it is stopped.",
+            0.1,
+            3600,
+        ),
+    )
+    max_upload_mb: int = field(
+        default=2048,
+        metadata=_doc(
+            "a whole number of megabytes from 1 to 65536", "The largest file the browser may upload.", 1, 65536
+        ),
+    )
+    keep_job_runs_days: int = field(
+        default=30,
+        metadata=_doc("a whole number of days from 1 to 3650", "How long the history of job runs is kept.", 1, 3650),
+    )
+    shutdown_grace_seconds: float = field(
+        default=10.0,
+        metadata=_doc(
+            "a number of seconds from 0 to 600", "How long a stopping server lets running jobs finish.", 0, 600
+        ),
+    )
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        overrides: Mapping[str, object] | None = None,
+    ) -> "Settings":
+        """Read and check all settings.
+
+        Args: `environ` (default: this process's); `folder` that may hold a trimtab.toml (default: the working
+        directory); `overrides` by field name, such as the command line's `--db`.
+        Raises: `SettingsError` naming the setting, what came and what was expected.
+        """
+        values = _from_file((folder or Path.cwd()) / FILE_NAME)
+        values |= _from_environment(os.environ if environ is None else environ)
+        values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+        return cls(**values)
+
+
+def _documented(declared: "Field[Any]") -> Setting:
+    kind: Any = declared.type
+    return Setting(declared.name, kind, declared.default, **declared.metadata)
+
+
+SETTINGS: tuple[Setting, ...] = tuple(_documented(declared) for declared in fields(Settings))
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    by_variable = {setting.variable: setting for setting in SETTINGS}
+    values = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        setting = by_variable.get(variable)
+        if setting is None:
+            raise SettingsError(variable, text, _one_of(variable, list(by_variable)))
+        values[setting.name] = _checked(variable, setting, text, _parse(variable, setting, text))
+    return values
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(FILE_NAME, str(error), f"a readable TOML file at {path}") from error
+    values = {}
+    for key, value in content.items():
+        setting = _BY_NAME.get(key)
+        place = f"{key} in {path.name}"
+        if setting is None:
+            raise SettingsError(place, value, _one_of(key, list(_BY_NAME)))
+        values[key] = _checked(place, setting, value, _convert(place, setting, value))
+    return values
+
+
+def _one_of(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"one of {', '.join(known)}{hint}"
+
+
+def _parse(place: str, setting: Setting, text: str) -> Any:
+    """The value of a text from the environment, of the setting's type."""
+    stripped = text.strip()
+    try:
+        if setting.kind is bool:
+            if stripped.lower() not in _TRUE | _FALSE:
+                raise ValueError
+            return stripped.lower() in _TRUE
+        if setting.kind is int:
+            return int(stripped)
+        if setting.kind is float:
+            return float(stripped)
+        return _convert(place, setting, stripped)
+    except (ValueError, SettingsError) as error:
+        raise SettingsError(place, text, setting.expected) from error
+
+
+def _convert(place: str, setting: Setting, value: object) -> Any:
+    """A TOML value as the setting's type; only whole numbers widen to fractions."""
+    if setting.kind is Path:
+        if isinstance(value, str) and value and "\0" not in value:
+            return Path(value).expanduser()
+    elif setting.kind is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif type(value) is setting.kind and value != "":
+        return value
+    raise SettingsError(place, value, setting.expected)
+
+
+def _checked(place: str, setting: Setting, given: object, value: Any) -> Any:
+    """The value when it is in range. Not-a-number is in no range."""
+    in_range = setting.minimum is None or setting.maximum is None or setting.minimum <= value <= setting.maximum
+    if not in_range or (setting.name == "memory_limit" and not _SIZE.fullmatch(value)):
+        raise SettingsError(place, given, setting.expected)
+    return value

@@ -1,0 +1,71 @@
+"""Pages under test: the whole app by AppTest on a store of the test's own, opened at one page."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from dashboard import runtime
+from pipelines.ingest.loads import Loads
+from pipelines.runner import Runner
+from store.connection import Store
+from store.settings import Settings
+
+APP = Path(__file__).resolve().parents[1] / "dashboard" / "app.py"
+
+
+@contextmanager
+def installed(store: Store) -> Iterator[None]:
+    """Make `store` the one that pages see."""
+    settings = Settings()
+    loads = Loads(store)
+    runner = Runner(store, settings, loads=loads)
+    runtime.install(runtime.Runtime(store, settings, store.clock, loads, runner))
+    try:
+        yield
+    finally:
+        runtime.install(None)
+        loads.close()
+
+
+def open_page(page: str, **query: str) -> AppTest:
+    """The page `views/<page>.py` with these query parameters, after its first run."""
+    app = AppTest.from_file(str(APP), default_timeout=30)
+    app.run()
+    app.switch_page(f"views/{page}.py")
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception, [error.value for error in app.exception]
+    return app
+
+
+def click(app: AppTest, key: str) -> AppTest:
+    """Press the button with this key."""
+    app.button(key=key).click().run()
+    assert not app.exception, [error.value for error in app.exception]
+    return app
+
+
+def shown(app: AppTest) -> str:
+    """Everything that the page says in Markdown, captions, plain text, code and messages."""
+    kinds = (
+        app.title,
+        app.subheader,
+        app.markdown,
+        app.caption,
+        app.text,
+        app.code,
+        app.success,
+        app.warning,
+        app.error,
+    )
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def markup(app: AppTest) -> str:
+    """Only what a browser reads as Markdown, without what is escaped: text of traces must never stand in it."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.success, app.warning, app.error, app.info)
+    return re.sub(r"\\.", "", "\n".join(str(element.value) for kind in kinds for element in kind))
