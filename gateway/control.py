@@ -17,10 +17,10 @@ A stream ends with {"event": "end"}, or {"event": "error", "error"}; other refus
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -160,7 +160,7 @@ def _field(body: dict[str, Any], name: str, kind: type, *, optional: bool = Fals
     return value
 
 
-def _stream(events: Iterator[Event]) -> Response:
+def _stream(events: Generator[Event]) -> Response:
     """Events as one JSON object a line. When the client goes away the iterator is closed, which cancels its work."""
 
     def next_line() -> bytes | None:
@@ -176,6 +176,6 @@ def _stream(events: Iterator[Event]) -> Response:
                 yield line
             yield b'{"event": "end"}\n'
         finally:
-            cast("Any", events).close()
+            events.close()
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")

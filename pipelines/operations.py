@@ -11,7 +11,7 @@ An event {"event": "waiting"} now and then keeps the line open. Closing the iter
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,11 +35,11 @@ _WAITING_POLLS = 5
 class Operations(Protocol):
     """What a command can ask for, wherever the store is open."""
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Iterator[Event]:
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
         """Load files one after the other."""
         ...
 
-    def run(self, job: str) -> Iterator[Event]:
+    def run(self, job: str) -> Generator[Event]:
         """Run a job now. Raises: `UnknownJob`, `JobAlreadyRunning`."""
         ...
 
@@ -65,12 +65,12 @@ class LocalOperations:
         self._runner = runner
         self._stopping = stopping
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Iterator[Event]:
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
         """Load files one after the other; a file that fails does not keep the next from loading."""
         for path in paths:
             yield from self._ingest(path, source, mapping)
 
-    def run(self, job: str) -> Iterator[Event]:
+    def run(self, job: str) -> Generator[Event]:
         """Run a job now, in a thread of its own. Closing the iterator does not stop the run."""
         claim = self._runner.claim(job, "manual")
         news: list[tuple[float, str]] = []
@@ -122,7 +122,7 @@ class LocalOperations:
         made = backup(self._store, path)
         return {"path": str(made.path), "bytes": made.bytes, "rows": made.rows}
 
-    def _ingest(self, path: Path, source: str | None, mapping: Mapping | None) -> Iterator[Event]:
+    def _ingest(self, path: Path, source: str | None, mapping: Mapping | None) -> Generator[Event]:
         ended = threading.Event()
 
         def after(_: LoadStatus) -> None:
@@ -154,7 +154,7 @@ class LocalOperations:
 
     def _follow(
         self, claim: Claim, news: list[tuple[float, str]], outcomes: list[Outcome], ended: threading.Event
-    ) -> Iterator[Event]:
+    ) -> Generator[Event]:
         told, silent = 0, 0
         while not ended.wait(_POLL_SECONDS) and not self._stopping.is_set():
             silent += 1

@@ -48,6 +48,7 @@ def publish_slice(
     """Insert what is new in a slice and refresh the rollup of the traces it touches. Call inside a transaction."""
     connection.execute("CREATE OR REPLACE TEMP TABLE accepted_records (record_no BIGINT)")
     connection.execute("CREATE OR REPLACE TEMP TABLE touched_traces (trace_id VARCHAR)")
+    rollup.no_fresh_spans(connection)
     spans = _versioned(connection, "spans", staged.spans, batch_id) if staged.spans else 0
     if staged.trace_records:
         _trace_records(connection, staged.trace_records, batch_id)
@@ -89,16 +90,23 @@ def _versioned(connection: duckdb.DuckDBPyConnection, table: str, file: Path, ba
     )
     _retire_current(connection, table)
     columns = ", ".join([*FACT_COLUMNS[table], "content_hash"])
+    staged = "read_parquet($file, file_row_number = true)"
     for target, place in ((table, "place = 1"), (f"superseded_{table}", "place > 1")):
-        connection.execute(
-            f"""INSERT INTO {target} ({columns}, batch_id)
-            SELECT {columns}, {batch_id:d} FROM read_parquet($file, file_row_number = true)
-            WHERE file_row_number IN (SELECT row_no FROM ranked WHERE fresh AND {place})""",
-            parameters,
-        )
+        numbers = f"(SELECT row_no FROM ranked WHERE fresh AND {place})"
+        if _scalar(connection, f"SELECT count(*) FROM {numbers}"):
+            connection.execute(
+                f"""INSERT INTO {target} ({columns}, batch_id)
+                SELECT {columns}, {batch_id:d} FROM {staged} WHERE file_row_number IN {numbers}""",
+                parameters,
+            )
     connection.execute("INSERT INTO accepted_records SELECT record_no FROM incoming")
     if table == "spans":
         connection.execute("INSERT INTO touched_traces SELECT DISTINCT trace_id FROM incoming")
+        connection.execute(
+            f"""INSERT INTO fresh_spans SELECT {rollup.SPAN_FIELDS} FROM {staged}
+            WHERE file_row_number IN (SELECT row_no FROM ranked WHERE fresh AND place = 1)""",
+            parameters,
+        )
     return _scalar(connection, "SELECT count(*) FROM ranked WHERE fresh AND place = 1")
 
 

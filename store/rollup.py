@@ -18,21 +18,29 @@ _STATED = ("agent", "agent_version", "user_id", "session_id", "task", "arm", "mo
 def refresh(connection: duckdb.DuckDBPyConnection, batch_id: int, received_at: datetime) -> int:
     """Recompute the traces named in the temporary table `touched_traces`; returns how many are new to the store.
 
-    Call inside a transaction, after the facts were inserted.
+    Call inside a transaction, after the facts were inserted. The temporary table `fresh_spans` holds (`SPAN_FIELDS`)
+    what was inserted now: all spans of the traces that are new.
     """
     connection.execute("CREATE OR REPLACE TEMP TABLE affected AS SELECT DISTINCT trace_id FROM touched_traces")
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE known_traces AS
         SELECT trace_id, seen_at, batch_id FROM traces SEMI JOIN affected USING (trace_id)"""
     )
+    connection.execute(_HELD_SPANS)
+    if _scalar(connection, "SELECT count(*) FROM held_spans"):
+        _add_held_spans(connection)
     connection.execute(_SPAN_STEPS)
     connection.execute(_SPAN_TEXTS)
     connection.execute(_SPAN_TOTALS)
     connection.execute(_RECORD_TOTALS)
     connection.execute("DELETE FROM traces WHERE trace_id IN (SELECT trace_id FROM known_traces)")
     connection.execute(_INSERT, {"batch_id": batch_id, "received_at": received_at})
-    rows = connection.execute("SELECT (SELECT count(*) FROM affected) - (SELECT count(*) FROM known_traces)").fetchall()
-    return int(rows[0][0])
+    return _scalar(connection, "SELECT (SELECT count(*) FROM affected) - (SELECT count(*) FROM known_traces)")
+
+
+def no_fresh_spans(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the temporary table `fresh_spans` that `refresh` reads, empty: every span is in the store already."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh_spans AS SELECT {SPAN_FIELDS} FROM spans LIMIT 0")
 
 
 def touch_all(connection: duckdb.DuckDBPyConnection) -> None:
@@ -41,48 +49,69 @@ def touch_all(connection: duckdb.DuckDBPyConnection) -> None:
         """CREATE OR REPLACE TEMP TABLE touched_traces AS
         SELECT DISTINCT trace_id FROM trace_records UNION SELECT DISTINCT trace_id FROM spans"""
     )
+    no_fresh_spans(connection)
 
 
-# Spans of the affected traces without their texts, in event order. Costs are decimals: their sum must not depend on
-# the order in which spans arrived.
-_SPAN_STEPS = f"""
-CREATE OR REPLACE TEMP TABLE span_steps AS
-SELECT s.rowid AS row_no, trace_id, span_id, parent_span_id, kind, name, started_at, ended_at, status, model,
+def _add_held_spans(connection: duckdb.DuckDBPyConnection) -> None:
+    """Replace what is fresh of traces that have spans in the store already by all spans that the store has of them."""
+    connection.execute("DELETE FROM fresh_spans WHERE trace_id IN (SELECT trace_id FROM held_spans)")
+    count = _scalar(connection, "SELECT count(*) FROM held_spans")
+    if count <= _FEW:
+        # Literal row numbers let the scan skip the row groups, and so the long texts, that hold none of them.
+        numbers = [row for (row,) in connection.execute("SELECT row_no FROM held_spans").fetchall()]
+        chosen = f"rowid IN ({', '.join(str(int(number)) for number in numbers)})"
+    else:
+        chosen = "rowid IN (SELECT row_no FROM held_spans)"
+    connection.execute(f"INSERT INTO fresh_spans SELECT {SPAN_FIELDS} FROM spans WHERE {chosen}")
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    rows = connection.execute(sql).fetchall()
+    return int(rows[0][0])
+
+
+# What a rollup needs of a span; texts as previews. Costs are decimals: their sum must not depend on the order in which
+# spans arrived.
+SPAN_FIELDS = f"""trace_id, span_id, parent_span_id, ordinal, kind, name, started_at, ended_at, status, model,
     input_tokens, output_tokens, TRY_CAST(cost_usd AS DECIMAL(28, 12)) AS cost_usd, source, {", ".join(_STATED)},
-    row_number() OVER (
-        PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
-FROM spans AS s SEMI JOIN affected USING (trace_id)"""
+    left(input, {PREVIEW_CHARACTERS}) AS input, left(output, {PREVIEW_CHARACTERS}) AS output"""
+
+# Up to so many row numbers go into a statement as literals.
+_FEW = 5_000
+
+# Spans in the store of traces that were there before: a late span changes their rollup, so all of them count again.
+# A trace that is new has its spans in `fresh_spans`, straight from the slice, and the table is not read for it.
+_HELD_SPANS = """
+CREATE OR REPLACE TEMP TABLE held_spans AS
+SELECT s.trace_id, s.rowid AS row_no FROM spans AS s SEMI JOIN known_traces USING (trace_id)"""
+
+_SPAN_STEPS = """
+CREATE OR REPLACE TEMP TABLE span_steps AS
+SELECT *, row_number() OVER (
+    PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
+FROM fresh_spans"""
 
 # The span whose input opens the trace and the one whose output closes it: the root, else the first and last model call.
 # A root has no parent in its trace; where parents form a circle the first step stands in.
-_SPAN_TEXTS = f"""
+_SPAN_TEXTS = """
 CREATE OR REPLACE TEMP TABLE span_texts AS
 WITH ranked AS (
     SELECT s.*, s.step + CASE WHEN p.span_id IS NULL THEN 0 ELSE 1000000000 END AS root_rank
     FROM span_steps AS s LEFT JOIN span_steps AS p ON p.trace_id = s.trace_id AND p.span_id = s.parent_span_id
 ), roots AS (
-    SELECT trace_id, arg_min(row_no, root_rank) AS root_row,
+    SELECT trace_id, arg_min(step, root_rank) AS root_step,
         CASE WHEN count(*) FILTER (root_rank < 1000000000) = 1 THEN arg_min_null(status, root_rank) END AS root_status,
         arg_min_null(name, root_rank) AS root_name, arg_min(source, root_rank) AS source
     FROM ranked GROUP BY trace_id
 ), calls AS (
-    SELECT trace_id, arg_min(row_no, step) AS first_row, arg_max(row_no, step) AS last_row
+    SELECT trace_id, arg_min_null(input, step) AS input, arg_max_null(output, step) AS output
     FROM span_steps WHERE kind = 'llm' GROUP BY trace_id
-), chosen AS (
-    SELECT trace_id, root_status, root_name, source, root_row,
-        coalesce(first_row, root_row) AS first_row, coalesce(last_row, root_row) AS last_row
-    FROM roots LEFT JOIN calls USING (trace_id)
-), texts AS (
-    SELECT rowid AS row_no, left(input, {PREVIEW_CHARACTERS}) AS input, left(output, {PREVIEW_CHARACTERS}) AS output
-    FROM spans WHERE rowid IN (
-        SELECT root_row FROM chosen UNION SELECT first_row FROM chosen UNION SELECT last_row FROM chosen)
 )
-SELECT c.trace_id, c.root_status, c.root_name, c.source,
-    coalesce(r.input, f.input) AS input, coalesce(r.output, l.output) AS output
-FROM chosen AS c
-LEFT JOIN texts AS r ON r.row_no = c.root_row
-LEFT JOIN texts AS f ON f.row_no = c.first_row
-LEFT JOIN texts AS l ON l.row_no = c.last_row"""
+SELECT r.trace_id, r.root_status, r.root_name, r.source,
+    coalesce(s.input, c.input) AS input, coalesce(s.output, c.output) AS output
+FROM roots AS r
+JOIN span_steps AS s ON s.trace_id = r.trace_id AND s.step = r.root_step
+LEFT JOIN calls AS c ON c.trace_id = r.trace_id"""
 
 _SPAN_TOTALS = f"""
 CREATE OR REPLACE TEMP TABLE span_totals AS

@@ -93,7 +93,7 @@ def assign(store: Store, assignments: pl.DataFrame, new_groups: pl.DataFrame) ->
     """Give traces their task and keep the groups opened for them; returns how many traces got one.
 
     `assignments` has trace_id, agent, task and similarity; `new_groups` the columns `GROUPS`. A trace that has a task
-    by now keeps it. The rollup of the traces is refreshed in the same transaction.
+    by now keeps it.
     """
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
@@ -122,7 +122,12 @@ def assign(store: Store, assignments: pl.DataFrame, new_groups: pl.DataFrame) ->
             connection.unregister("fresh_tasks")
         assigned = int(connection.execute("SELECT count(*) FROM touched_traces").fetchall()[0][0])
         if assigned:
-            rollup.refresh(connection, batch_id=0, received_at=now)
+            # The rollup takes a grouped task where none is stated: the same outcome, without reading the spans again.
+            connection.execute(
+                """UPDATE traces SET task = found.task, task_origin = 'grouped'
+                FROM (FROM trace_tasks SEMI JOIN touched_traces USING (trace_id)) AS found
+                WHERE traces.trace_id = found.trace_id AND traces.task IS NULL"""
+            )
             meta.bump(connection)
         return assigned
 

@@ -129,9 +129,7 @@ def _feedback(now: Measures, before: Measures | None) -> Measure:
     if before is None or before["traces"] < fmt.MINIMUM_RATE:
         return Measure("Feedback coverage", fmt.percent(rate.estimate), detail, help)
     difference = newcombe_difference(now["feedback"], n, before["feedback"], before["traces"])
-    return Measure(
-        "Feedback coverage", fmt.percent(rate.estimate), detail, help, fmt.points(difference.estimate), "from before"
-    )
+    return Measure("Feedback coverage", fmt.percent(rate.estimate), detail, help, fmt.points(difference.estimate))
 
 
 def _mean(row: Measures) -> Interval:

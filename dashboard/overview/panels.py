@@ -74,7 +74,7 @@ def failing(jobs: pl.DataFrame, now: datetime) -> None:
                 st.code(run["error"][:1_000], language=None, wrap_lines=True)
 
 
-def waiting(counts: Mapping[str, Any], failing_jobs: int, words: str) -> None:
+def waiting(counts: Mapping[str, Any], failing_jobs: int) -> None:
     """What an operator has to do, each with a link to where it is done; `counts` as `store.overview.WAITING`."""
     entries = (
         (failing_jobs, "failed job", "failed jobs", "views/data.py", ":material/error:"),
@@ -95,7 +95,7 @@ def waiting(counts: Mapping[str, Any], failing_jobs: int, words: str) -> None:
         if not any(entry[0] for entry in entries):
             st.caption("Nothing. Lessons to review, exploration rates to apply, drifting users and faults appear here.")
         elif counts["reject_batches"]:
-            st.caption(f"Rejected: {fmt.plural(counts['rejects'], 'record')}, received {words}.")
+            st.caption(f"{fmt.plural(counts['rejects'], 'record')} rejected since the range began.")
 
 
 AGENT_COLUMNS: Final = {

@@ -20,7 +20,6 @@ PAGE_SIZE: Final = 50
 
 Status = Literal["ok", "error", "unknown"]
 _STATUSES: Final = get_args(Status)
-_SORT_LABELS: Final = {sort: f"{sort[0].upper()}{sort[1:]}" for sort in SORTS}
 
 # How long a text search may take at first, and when everything is asked for.
 SEARCH_SECONDS: Final = 0.8
@@ -66,10 +65,10 @@ def _search() -> str:
 
 def _sort() -> Sort:
     chosen = st.selectbox(
-        "Order", SORTS, format_func=lambda sort: _SORT_LABELS.get(sort, sort), key="sort", bind="query-params",
+        "Order", SORTS, key="sort", bind="query-params",
         label_visibility="collapsed", width=180,
     )  # fmt: skip
-    return chosen if chosen in _SORT_LABELS else "latest"
+    return chosen if chosen in SORTS else "latest"
 
 
 def _filters(scope: Scope) -> TraceFilter:

@@ -1,5 +1,6 @@
 """The spans of a trace as a table, and one of them with everything it holds."""
 
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -39,22 +40,23 @@ def spans_tab(page: SpanPage, trace_id: str, selected: str | None) -> None:
         st.caption(f"The first {page.rows.height:,} of {page.total:,} spans.")
     shown = span_rows(page.rows)
     empty = [column for column in shown.columns if shown[column].null_count() == shown.height]
-    event = st.dataframe(
-        shown.drop(*empty), column_config=_COLUMNS, hide_index=True, on_select="rerun",
-        selection_mode="single-row", height=min(420, 38 + 30 * shown.height), row_height=30, placeholder="",
-        lazy=False, key=f"spans-{trace_id}", alt="Spans of this trace in order",
+    key = f"spans-{trace_id}"
+    st.dataframe(
+        shown.drop(*empty), column_config=_COLUMNS, hide_index=True,
+        on_select=partial(_chosen, key, page.rows["span_id"]), selection_mode="single-row",
+        height="content" if shown.height <= 12 else 420, row_height=30, placeholder="", lazy=False, key=key,
+        alt="Spans of this trace in order",
     )  # fmt: skip
-    chosen = event["selection"]["rows"]
-    if chosen and chosen[0] < page.rows.height:
-        span_id = page.rows["span_id"][chosen[0]]
-        if span_id != st.session_state.get("row_clicked"):
-            st.session_state["row_clicked"] = span_id
-            st.query_params["span"] = span_id
-            st.rerun()
     if selected:
         span_panel(trace_id, selected)
     else:
         st.caption("Select a row to read its span.")
+
+
+def _chosen(key: str, span_ids: pl.Series) -> None:
+    rows = st.session_state[key]["selection"]["rows"]
+    if rows and rows[0] < span_ids.len():
+        st.query_params["span"] = span_ids[rows[0]]
 
 
 def span_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -70,6 +72,7 @@ def span_rows(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def span_panel(trace_id: str, span_id: str) -> None:
+    """One span with its texts, attributes and links."""
     span = data.query(spans.one, trace_id, span_id).row(0, named=True)
     took = None
     if span["started_at"] is not None and span["ended_at"] is not None:

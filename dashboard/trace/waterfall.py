@@ -1,5 +1,6 @@
 """The waterfall of a trace: spans over time, or over steps where no time is stated."""
 
+from functools import partial
 from typing import Final, get_args
 
 import streamlit as st
@@ -41,21 +42,22 @@ def waterfall_tab(page: SpanPage, trace_id: str, selected: str | None) -> None:
         return
     figure = charts.waterfall(drawn.rows, theme.current(), timed=drawn.timed, selected=selected)
     frame = st.container(height=_SCROLL_PIXELS) if figure.layout.height > _SCROLL_PIXELS else st.container()
-    event = frame.plotly_chart(
+    key = f"waterfall-{trace_id}"
+    frame.plotly_chart(
         figure,
-        key=f"waterfall-{trace_id}-{pick}",
+        key=key,
         config=charts.CONFIG,
-        on_select="rerun",
+        on_select=partial(_clicked, key),
         selection_mode="points",
         alt=f"Waterfall of {drawn.rows.height:,} spans; the same spans are listed as a table under Spans",
     )
-    points = event["selection"]["points"]
-    clicked = points[0].get("customdata") if points else None
-    if clicked and clicked[0] != selected and clicked[0] != st.session_state.get("bar_clicked"):
-        st.session_state["bar_clicked"] = clicked[0]
-        st.query_params["span"] = clicked[0]
-        st.rerun()
     if selected:
         span_panel(trace_id, selected)
     else:
         st.caption("Click a bar to read its span.")
+
+
+def _clicked(key: str) -> None:
+    points = st.session_state[key]["selection"]["points"]
+    if points and points[0].get("customdata"):
+        st.query_params["span"] = str(points[0]["customdata"][0])

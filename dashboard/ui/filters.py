@@ -17,17 +17,11 @@ from store.scope import Scope
 
 __all__ = ["Selection", "current", "sidebar"]
 
-_DAYS: Final = {"24h": 1, "7d": 7, "30d": 30, "90d": 90}
-_ALL: Final = "all"
-_CUSTOM: Final = "custom"
-_LABELS: Final = {
-    "24h": "Last 24 hours",
-    "7d": "Last 7 days",
-    "30d": "Last 30 days",
-    "90d": "Last 90 days",
-    _ALL: "All time",
-    _CUSTOM: "From day to day",
-}
+_DAYS: Final = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90}
+_ALL: Final = "all time"
+_CUSTOM: Final = "from day to day"
+_DEFAULT: Final = "30 days"
+RANGES: Final = (*_DAYS, _ALL, _CUSTOM)
 _STATE: Final = "selection"
 
 
@@ -81,18 +75,17 @@ def sidebar() -> Selection:
 
 def _range(now: datetime, newest: datetime | None) -> str:
     # Data that ended long ago would leave the first page empty: then all of it is shown until a range is chosen.
-    recent = newest is None or newest >= now - timedelta(days=_DAYS["30d"])
-    options = list(_LABELS)
+    recent = newest is None or newest >= now - timedelta(days=_DAYS[_DEFAULT])
     chosen = st.selectbox(
         "Time range",
-        options,
-        index=options.index("30d" if recent else _ALL),
-        format_func=lambda option: _LABELS.get(option, option),
+        RANGES,
+        index=RANGES.index(_DEFAULT if recent else _ALL),
         key="range",
         bind="query-params",
         help="Holds on every page. Days begin at midnight UTC.",
     )
-    return chosen if chosen in _LABELS else _ALL
+    # A browser may send anything.
+    return chosen if chosen in RANGES else _ALL
 
 
 def _limits(chosen: str, now: datetime) -> tuple[datetime | None, datetime | None]:
@@ -102,13 +95,9 @@ def _limits(chosen: str, now: datetime) -> tuple[datetime | None, datetime | Non
     if chosen != _CUSTOM:
         until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
         return until - timedelta(days=_DAYS[chosen]), until
-    first_column, last_column = st.columns(2)
-    with first_column:
-        first = st.date_input(
-            "From", value=(now - timedelta(days=29)).date(), key="from", bind="query-params", format="YYYY-MM-DD"
-        )
-    with last_column:
-        last = st.date_input("To", value=now.date(), key="to", bind="query-params", format="YYYY-MM-DD")
+    month_ago = (now - timedelta(days=29)).date()
+    first = st.date_input("From", value=month_ago, key="from", bind="query-params", format="YYYY-MM-DD")
+    last = st.date_input("To", value=now.date(), key="to", bind="query-params", format="YYYY-MM-DD")
     days = sorted(day for day in (first, last) if isinstance(day, date))
     if not days:
         return None, None

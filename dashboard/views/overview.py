@@ -48,7 +48,7 @@ with states.guarded("The headline numbers", key="headline"):
 side, chart = st.columns([1, 2.6], gap="small")
 with side, states.guarded("What waits for you", key="waiting"):
     counts = data.query(overview.waiting, scope).row(0, named=True)
-    panels.waiting(counts, data.fresh(job_runs.failing).height, selection.words)
+    panels.waiting(counts, data.fresh(job_runs.failing).height)
 
 unit = BUCKET_WORDS[selection.bucket]
 with chart.container(border=True, height="stretch", gap="xsmall"), states.guarded("Traces over time", key="traces"):

@@ -1,5 +1,7 @@
 """Traces: find one, read it as a waterfall, as a conversation, span by span and with its signals."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from dashboard import data
@@ -13,10 +15,8 @@ from dashboard.trace.waterfall import waterfall_tab
 from dashboard.ui import filters, states
 from store import signals, spans, traces
 
-TABS = ("Waterfall", "Conversation", "Spans", "Signals", "Rollouts", "Copy as text")
-
 selection = filters.current()
-trace_id = st.query_params.get("trace")
+trace_id = st.query_params.get("trace", "")
 span_id = st.query_params.get("span")
 
 if selection.empty:
@@ -25,7 +25,7 @@ if selection.empty:
     st.page_link("views/data.py", label="Upload on the Data page", icon=":material/upload_file:")
     st.stop()
 
-if trace_id is None:
+if not trace_id:
     st.title("Traces", anchor=False)
     wanted = listing.controls(selection.scope, compact=False)
     with states.guarded("The list of traces", key="traces"):
@@ -58,29 +58,18 @@ with states.guarded("The trace", key="trace"):
     header.facts(trace)
     with related_slot:
         header.related(trace)
-    opened = dict(
-        zip(
-            TABS,
-            st.tabs(TABS, key="view", bind="query-params", default="Spans" if span_id else None),
-            strict=True,
-        )
-    )
     steps = data.query(spans.of_trace, trace_id)
-    if opened["Waterfall"].open:
-        with opened["Waterfall"], states.guarded("The waterfall", key="waterfall"):
-            waterfall_tab(steps, trace_id, span_id)
-    if opened["Conversation"].open:
-        with opened["Conversation"], states.guarded("The conversation", key="conversation"):
-            conversation_tab(trace_id, steps)
-    if opened["Spans"].open:
-        with opened["Spans"], states.guarded("The spans", key="spans"):
-            spans_tab(steps, trace_id, span_id)
-    if opened["Signals"].open:
-        with opened["Signals"], states.guarded("The signals", key="signals"):
-            signals_tab(data.query(signals.of_trace, trace_id))
-    if opened["Rollouts"].open:
-        with opened["Rollouts"], states.guarded("The rollouts", key="rollouts"):
-            rollouts_tab(trace)
-    if opened["Copy as text"].open:
-        with opened["Copy as text"], states.guarded("The text", key="copy"):
-            copy_tab(trace, steps, data.query(signals.of_trace, trace_id).rows.to_dicts())
+    judged = data.query(signals.of_trace, trace_id)
+    contents: dict[str, Callable[[], None]] = {
+        "Waterfall": lambda: waterfall_tab(steps, trace_id, span_id),
+        "Conversation": lambda: conversation_tab(trace_id, steps),
+        "Spans": lambda: spans_tab(steps, trace_id, span_id),
+        "Signals": lambda: signals_tab(judged),
+        "Rollouts": lambda: rollouts_tab(trace),
+        "Copy as text": lambda: copy_tab(trace, steps, judged.rows.to_dicts()),
+    }
+    drawn = st.tabs(list(contents), key="view", bind="query-params")
+    for tab, (name, show) in zip(drawn, contents.items(), strict=True):
+        if tab.open:
+            with tab, states.guarded(f"The tab {name}", key=name):
+                show()

@@ -25,16 +25,19 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", sh
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Bring the store to where the demo starts. Returns 1 when a job failed."""
-    failures = 0
+    failures = done = 0
     with opened(settings, create=True) as (store, _, runner):
-        load_deployment(store, settings.db.with_name(settings.db.name + ".files"), arguments.users)
+        done += load_deployment(store, settings.db.with_name(settings.db.name + ".files"), arguments.users)
         for job in runner.registry.values():
             history = job_runs.history(store, job.name)
             if history.success is not None and not runner.has_work(job, history):
                 continue
             outcome = runner.run(job.name, "manual")
             failures += outcome.status != "succeeded"
+            done += 1
             print(f"{job.name}: {outcome.message or outcome.error}", file=sys.stdout if outcome.message else sys.stderr)
+    if not done:
+        print(f"{settings.db}: the demo is loaded and every job has run.")
     return 1 if failures else 0
 
 

@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class RemoteOperations:
     def __init__(self, presence: Presence) -> None:
         self.presence = presence
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Iterator[Event]:
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
         """Load files one after the other; the server reads them from this machine's disk."""
         body = {
             "paths": [str(path.resolve()) for path in paths],
@@ -56,7 +56,7 @@ class RemoteOperations:
         }
         return self._events("/control/ingest", body)
 
-    def run(self, job: str) -> Iterator[Event]:
+    def run(self, job: str) -> Generator[Event]:
         """Run a job now."""
         return self._events("/control/run", {"job": job})
 
@@ -76,7 +76,7 @@ class RemoteOperations:
         made: dict[str, Any] = json.loads(self._whole("POST", "/control/backup", {"path": str(path.resolve())}, None))
         return made
 
-    def _events(self, path: str, body: dict[str, Any]) -> Iterator[Event]:
+    def _events(self, path: str, body: dict[str, Any]) -> Generator[Event]:
         """The events of a stream. Raises: `ServerError` when the stream breaks off before its end."""
         connection = self._connection(_SILENCE_SECONDS)
         try:

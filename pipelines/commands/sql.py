@@ -41,17 +41,22 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with lists, structures and binary values as JSON text, which CSV can hold."""
+    """The frame with lists and structures as JSON and bytes as hexadecimal digits, which CSV can hold."""
     nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind in (pl.Binary, pl.Object)]
     texts = {
         name: pl.Series(
             name,
-            [None if value is None else json.dumps(_plain(value)) for value in frame[name].to_list()],
+            [_text(value) for value in frame[name].to_list()],
             dtype=pl.String,
         )
         for name in nested
     }
     return frame.with_columns(**texts)
+
+
+def _text(value: object) -> str | None:
+    plain = _plain(value)
+    return plain if plain is None or isinstance(plain, str) else json.dumps(plain)
 
 
 def _table(frame: pl.DataFrame) -> str:
@@ -78,7 +83,8 @@ def _plain(value: object) -> object:
         case timedelta():
             return value.total_seconds()
         case Decimal():
-            return float(value)
+            # Sums of whole numbers arrive as decimals without a fraction.
+            return int(value) if value == value.to_integral_value() else float(value)
         case bytes():
             return value.hex()
         case list() | tuple():

@@ -7,6 +7,9 @@ import pyarrow as pa
 
 CHUNK_BYTES = 16 << 20
 MAX_RECORD_BYTES = 16 << 20
+CHUNK_RECORDS = 1 << 18
+FIRST_BYTES = 1 << 20
+LEAST_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,15 @@ class Chunk:
         """Table row `row` as a reject, for faults that only its meaning shows."""
         text, truncated = self.raw(row)
         return Reject(self.record_no[row].as_py(), self.line[row].as_py(), column, reason, text, truncated)
+
+
+def next_size(chunk_bytes: int, before: ReaderState, after: ReaderState) -> int:
+    """How many bytes to take for the next chunk so that short records do not make it too many for the memory.
+
+    `before` and `after` are the states around the chunk just read.
+    """
+    count = max(after.record_no - before.record_no, after.line - before.line, 1)
+    return min(chunk_bytes, max(LEAST_BYTES, (after.offset - before.offset) * CHUNK_RECORDS // count))
 
 
 def advance(state: ReaderState, *, offset: int, records: int, lines: int, sha256: str, place: str = "") -> ReaderState:

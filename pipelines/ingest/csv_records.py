@@ -14,11 +14,13 @@ import pyarrow.csv
 
 from pipelines.ingest.chunks import (
     CHUNK_BYTES,
+    FIRST_BYTES,
     MAX_RECORD_BYTES,
     Chunk,
     ReaderState,
     Reject,
     advance,
+    next_size,
 )
 from pipelines.ingest.csv_dialect import Dialect, Header, read_header, sniff
 from pipelines.ingest.csv_split import (
@@ -62,7 +64,7 @@ def read_csv(
             window.fill(header.end)
             window.consume(header.end)
             state = advance(state, offset=header.end, records=0, lines=header.lines, sha256="")
-        size = chunk_bytes
+        size = min(chunk_bytes, FIRST_BYTES)
         while True:
             window.fill(size)
             if not window.data:
@@ -75,7 +77,7 @@ def read_csv(
                 continue
             else:
                 chunk = reader.long_record(window, state)
-            size, state = chunk_bytes, chunk.state
+            size, state = next_size(chunk_bytes, state, chunk.state), chunk.state
             if chunk.received:
                 yield chunk
         if state.record_no == 1:

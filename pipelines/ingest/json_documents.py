@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from pipelines.ingest.chunks import CHUNK_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState, advance
+from pipelines.ingest.chunks import CHUNK_BYTES, FIRST_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState, advance, next_size
 from pipelines.ingest.json_chunks import SCHEMA, RawTexts, long_chunk, object_chunk
 from pipelines.ingest.json_structure import Siblings, member_key, siblings, skip_sibling
 from pipelines.ingest.json_values import engine, object_faults
@@ -169,16 +169,17 @@ class _DocumentReader:
 
     def _items(self) -> Iterator[Chunk]:
         """Chunks of the rest of the list that the place is in, up to behind its closing bracket."""
-        kind, size = self.place.split(":")[0], self.chunk_bytes
+        kind, size = self.place.split(":")[0], min(self.chunk_bytes, FIRST_BYTES)
         while self.place.startswith(kind):
             self.window.fill(size)
             data = self.window.data[:size]
             found = siblings(data)
             if len(found.ends) or found.close >= 0:
+                before = self.state
                 chunk = self._chunk(data, found, kind)
                 if chunk is not None:
                     yield chunk
-                size = self.chunk_bytes
+                size = next_size(self.chunk_bytes, before, self.state)
             elif self.window.eof and len(data) == len(self.window.data):
                 raise self._ended()
             elif len(data) <= self.max_record_bytes:

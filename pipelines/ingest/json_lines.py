@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.ingest.chunks import CHUNK_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState, advance
+from pipelines.ingest.chunks import CHUNK_BYTES, FIRST_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState, advance, next_size
 from pipelines.ingest.json_chunks import long_chunk, object_chunk
 from pipelines.ingest.json_values import engine, extract, keys_of
 from pipelines.ingest.record_bytes import RAW_BYTES
@@ -38,7 +38,7 @@ def read_lines(
     window = Window(source, state)
     connection = engine()
     try:
-        size = chunk_bytes
+        size = min(chunk_bytes, FIRST_BYTES)
         while True:
             window.fill(size)
             data = window.data
@@ -51,7 +51,6 @@ def read_lines(
             if not len(after) and len(data) <= max_record_bytes:
                 size = 2 * len(data)
                 continue
-            size = chunk_bytes
             if not len(after):
                 window.fill(RAW_BYTES + 1)
                 head = window.data[: RAW_BYTES + 1]
@@ -60,7 +59,7 @@ def read_lines(
                 chunk = long_chunk(
                     head, extent.text, state, behind, line=state.line, trim=SPACE, max_record_bytes=max_record_bytes
                 )
-                state = behind
+                size, state = chunk_bytes, behind
                 yield chunk
                 continue
             start = np.concatenate([np.zeros(1, np.int64), after[:-1]])
@@ -93,7 +92,7 @@ def read_lines(
                     max_record_bytes=max_record_bytes,
                     connection=connection,
                 )
-            state = behind
+            size, state = next_size(chunk_bytes, state, behind), behind
         if state.record_no == 1:
             raise FileRejected(source.name, "It has no records.", "Check the export that wrote it.")
     finally:

@@ -4,6 +4,7 @@ The container is told by content, never by the name. Peeking at the first record
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
@@ -11,16 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.ingest.chunks import CHUNK_BYTES, Chunk, ReaderState
+from pipelines.ingest.chunks import CHUNK_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState
 from pipelines.ingest.csv_records import Dialect, read_csv, read_header, sniff
 from pipelines.ingest.json_documents import read_document
 from pipelines.ingest.json_lines import keys_of, read_lines
-from pipelines.ingest.parquet_records import is_parquet, read_parquet, same_parquet
-from pipelines.ingest.source import Source
+from pipelines.ingest.parquet_records import count_rows, is_parquet, read_parquet, same_parquet
+from pipelines.ingest.source import HEAD_BYTES, Source
 from store.errors import FileRejected
 
 SAMPLE_RECORDS = 200
 PEEK_BYTES = 256 << 10
+SNIFF_BYTES = 256 << 10
+LINES_TO_JUDGE = 20
 
 
 class Container(StrEnum):
@@ -37,7 +40,7 @@ class Opened:
 
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
-        self._rows_read = 0
+        self._share_read = 0
         if is_parquet(path):
             self.container = Container.PARQUET
             self._source: Source | None = None
@@ -64,7 +67,7 @@ class Opened:
     @property
     def bytes_read(self) -> int:
         """How much of `bytes_total` has been read."""
-        return self._source.bytes_read if self._source else self._rows_read
+        return self._source.bytes_read if self._source else self._share_read
 
     @cached_property
     def first(self) -> Chunk:
@@ -94,12 +97,19 @@ class Opened:
         """The records from the start, or from a `state` that `state_after` gave. Raises: `FileRejected`."""
         start = ReaderState(**state) if state else None
         if self._source is None:
-            return read_parquet(self.path, name=self.name, state=start, chunk_bytes=chunk_bytes)
+            return self._rows(start, chunk_bytes)
         if self.container is Container.CSV:
             assert self.dialect is not None
             return read_csv(self._source, self.dialect, state=start, chunk_bytes=chunk_bytes)
         reader = read_lines if self.container is Container.JSONL else read_document
         return reader(self._source, state=start, chunk_bytes=chunk_bytes)
+
+    def _rows(self, start: ReaderState | None, chunk_bytes: int) -> Iterator[Chunk]:
+        """Chunks of a Parquet file; the bytes read are taken as the share of its rows."""
+        total = count_rows(self.path)
+        for chunk in read_parquet(self.path, name=self.name, state=start, chunk_bytes=chunk_bytes):
+            self._share_read = self.bytes_total * chunk.end_offset // max(total, 1)
+            yield chunk
 
     def state_after(self, chunk: Chunk) -> dict[str, Any]:
         """Plain values from which `chunks` goes on behind this chunk."""
@@ -127,21 +137,41 @@ def open_records(path: Path, *, file: str | None = None) -> Opened:
 
 def _text_container(source: Source) -> tuple[Dialect | None, Container]:
     head = source.head().lstrip(b" \t\r\n")
+    if re.match(rb"(?i)<(!doctype|html|\?xml|!--)", head):
+        raise FileRejected(
+            source.name,
+            "It is a web page or an XML document, not a table and not JSON.",
+            "Perhaps a login page was saved in place of the export: download it again.",
+        )
     if head[:1] == b"[":
         return None, Container.JSON
     if head[:1] == b"{":
-        return None, Container.JSONL if _is_line(head) else Container.JSON
-    return sniff(head), Container.CSV
+        return None, Container.JSONL if _has_lines(source) else Container.JSON
+    return sniff(source.head(SNIFF_BYTES)), Container.CSV
 
 
-def _is_line(head: bytes) -> bool:
-    """Whether another object follows on a later line; an object alone is a document, over one line or many."""
-    line, _, rest = head.partition(b"\n")
-    if rest.lstrip()[:1] != b"{":
+def _has_lines(source: Source) -> bool:
+    """Whether a text that begins with an object has one object per line; an object alone is a document."""
+    size = HEAD_BYTES
+    while True:
+        head = source.head(size)
+        lines = [line for line in re.split(rb"\r\n|\n|\r", head) if line.strip()]
+        if len(lines) > 1 or len(head) < size:
+            break
+        if size > MAX_RECORD_BYTES:
+            return False
+        size *= 8
+    if len(lines) < 2:
         return False
+    if _is_object(lines[0]):
+        return True
+    # The first line may be a broken record; in a document laid out over lines hardly any line is an object.
+    whole = lines[:LINES_TO_JUDGE] if len(head) < size else lines[:-1][:LINES_TO_JUDGE]
+    return sum(map(_is_object, whole)) > len(whole) / 2
+
+
+def _is_object(line: bytes) -> bool:
     try:
-        json.loads(line)
+        return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        # A line that is broken, or an object that is laid out over lines and opens another one.
-        return not line.rstrip().endswith((b"{", b"[", b",", b":"))
-    return True
+        return False

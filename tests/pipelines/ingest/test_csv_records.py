@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.ingest import csv_split
-from pipelines.ingest.chunks import Chunk, ReaderState, Reject
+from pipelines.ingest.chunks import CHUNK_RECORDS, Chunk, ReaderState, Reject
 from pipelines.ingest.csv_records import Dialect, read_csv, read_header, sniff
 from pipelines.ingest.csv_split import Grammar, measure, split, split_clean, split_exact
 from pipelines.ingest.record_bytes import RAW_BYTES
@@ -474,6 +474,14 @@ def test_open_bandit_sample(shared_data: Path) -> None:
     assert not rejects_of(chunks)
     clicks = sum(value == "1" for chunk in chunks for value in chunk.table["click"].to_pylist())
     assert clicks == 69  # the published on-policy click rate of .0069
+
+
+def test_chunks_of_short_records_stay_few() -> None:
+    data = b"a\n" + b"1\n" * 3_000_000 + b"\n" * 3_000_000 + b"2\n"
+    chunks = read(data, Dialect(",", True, 1))
+    assert sum(chunk.received for chunk in chunks) == 3_000_001
+    assert max(chunk.received for chunk in chunks[1:]) <= CHUNK_RECORDS
+    assert (chunks[-1].record_no[-1].as_py(), chunks[-1].line[-1].as_py()) == (3_000_001, 6_000_002)
 
 
 def test_the_state_is_plain_values() -> None:

@@ -48,7 +48,11 @@ def rejects_of(chunks: list[Chunk]) -> list[Reject]:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text('ab\\"[]{},:é😀\n', max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('ab\\"[]{},:é😀\n', max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a\\"],{', max_size=4), inner, max_size=3),
     max_leaves=8,
 )
@@ -98,7 +102,11 @@ def test_reading_goes_on_from_every_chunk(items: list[Any], indent: int, chunk_b
 
 
 SAMPLE = json.dumps(
-    {"meta": {"a": [1, "}"]}, "data": [{"id": n, "text": 'x"\\' * (n % 7), "sub": [{"k": n}]} for n in range(60)], "z": 1},
+    {
+        "meta": {"a": [1, "}"]},
+        "data": [{"id": n, "text": 'x"\\' * (n % 7), "sub": [{"k": n}]} for n in range(60)],
+        "z": 1,
+    },
     indent=1,
 ).encode()
 
@@ -172,7 +180,8 @@ def test_bad_items_cost_only_themselves() -> None:
     assert rejects[0].reason == "NaN is not valid JSON; write null instead (column 6)"
     assert rejects[1].reason == "expected a JSON object, found a number"
     assert "0xE9" in rejects[2].reason
-    assert rejects_of(read(b'[{"a":%s}, {}]' % (b"[" * 10_000 + b"]" * 10_000)))[0].reason.startswith("the JSON is nested")
+    deep = rejects_of(read(b'[{"a":%s}, {}]' % (b"[" * 10_000 + b"]" * 10_000)))
+    assert [reject.reason for reject in deep] == ["the JSON is nested deeper than 64 levels (column 69)"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +197,7 @@ def test_bad_items_cost_only_themselves() -> None:
         (b'[{"a":1}}', r"Line 1, byte 9: a list of records is closed by }, expected \]"),
         (b'[{"a":1}]x', "something follows"),
         (b'{"data":[{}]}}', "something follows"),
-        (b'{"data":[{}] "x":1}', "found \", expected a comma or }"),
+        (b'{"data":[{}] "x":1}', 'found ", expected a comma or }'),
         (b'{"data":[{}],}', "a member of the object is missing"),
         (b'{"data":[{}],x:1}', 'expected "key": value'),
         (b'{"data":[{}],"x":[1,2', "is cut off"),

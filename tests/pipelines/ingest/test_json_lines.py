@@ -83,11 +83,23 @@ lines = st.one_of(
     objects.map(lambda value: json.dumps(value).encode()),
     objects.map(lambda value: json.dumps(value, ensure_ascii=False, indent=1).replace("\n", " ").encode()),
     st.sampled_from(
-        [b"", b"   ", b'{"a":NaN}', b'{"a": [1,  -Infinity]}', b'{"a":inf}', b'{"a":1,}', b'{"a":[1 ,\t ]}', b"[1]", b"7"]
-        + [b'"x"', b'{"a":"b', b'{"a":1} {"b":2}', b'{"a":\xff}', b'{"a":"\xff"}', b'{"a":"\0"}', b'{"a":"\\ud800"}']
-        + [b'{"t":"look: NaN, [nan], inf, }"}', b'{"t":", ]"}', b'{"t":"\\\\"}', b'{"t":"\\\\\\""}', b"{'a':1}", b"\xff"]
-        + [b'{"a":%s1%s}' % (b"[" * (depth - 1), b"]" * (depth - 1)) for depth in (63, 64, 65, 66)]
-        + [b'{"a":"%s"}' % (b"[" * 100), b'{"a":%s}' % b",".join([b"[]"] * 70).join([b"[", b"]"]), b'"\\', b'{"a":1e999}']
+        [
+            *(
+                b"",
+                b"   ",
+                b'{"a":NaN}',
+                b'{"a": [1,  -Infinity]}',
+                b'{"a":inf}',
+                b'{"a":1,}',
+                b'{"a":[1 ,\t ]}',
+                b"[1]",
+            ),
+            *(b"7", b'"x"', b'{"a":"b', b'{"a":1} {"b":2}', b'{"a":\xff}', b'{"a":"\xff"}', b'{"a":"\0"}', b"\xff"),
+            *(b'{"a":"\\ud800"}', b'{"t":"look: NaN, [nan], inf, }"}', b'{"t":", ]"}', b'{"t":"\\\\"}', b'{"a":1e999}'),
+            *(b'{"t":"\\\\\\""}', b"{'a':1}", b'"\\', b'{"a":"%s"}' % (b"[" * 100)),
+            *(b'{"a":%s1%s}' % (b"[" * (depth - 1), b"]" * (depth - 1)) for depth in (63, 64, 65, 66)),
+            b'{"a":[%s]}' % b",".join([b"[]"] * 70),
+        ]
     ),
 )
 
@@ -101,9 +113,7 @@ def test_lines_are_taken_exactly_if_they_are_json_objects(parts: list[bytes], en
     if not data.strip() or data.count(0) > len(data) / 10:  # refused as a whole, see test_source
         return
     numbered = [(line, part) for line, part in enumerate(parts, 1) if part.strip()]
-    good = [
-        (number, line, part.strip().decode()) for number, (line, part) in enumerate(numbered, 1) if is_good(part)
-    ]
+    good = [(number, line, part.strip().decode()) for number, (line, part) in enumerate(numbered, 1) if is_good(part)]
     bad = [(number, line) for number, (line, part) in enumerate(numbered, 1) if not is_good(part)]
     chunks = read(data, chunk_bytes=chunk_bytes)
     assert rows_of(chunks) == good
@@ -223,7 +233,9 @@ def test_values_are_taken_as_text_or_as_json() -> None:
         extract(lines, ["s"], ["s"])
 
 
-keys = st.text(max_size=6) | st.sampled_from(["a.b", 'a"b', "a'b", "[0]", "$", "*", "/", "~", "a/b", "ID", "id", "Id", "", "é"])
+keys = st.text(max_size=6) | st.sampled_from(
+    ["a.b", 'a"b', "a'b", "[0]", "$", "*", "/", "~", "a/b", "ID", "id", "Id", "", "é"]
+)
 
 
 @settings(max_examples=40, deadline=None)
