@@ -87,7 +87,7 @@ SELECT s.trace_id, s.rowid AS row_no FROM spans AS s SEMI JOIN known_traces USIN
 
 _SPAN_STEPS = """
 CREATE OR REPLACE TEMP TABLE span_steps AS
-SELECT *, row_number() OVER (
+SELECT * EXCLUDE (input, output), input IS NOT NULL AS has_input, output IS NOT NULL AS has_output, row_number() OVER (
     PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
 FROM fresh_spans"""
 
@@ -99,19 +99,24 @@ WITH ranked AS (
     SELECT s.*, s.step + CASE WHEN p.span_id IS NULL THEN 0 ELSE 1000000000 END AS root_rank
     FROM span_steps AS s LEFT JOIN span_steps AS p ON p.trace_id = s.trace_id AND p.span_id = s.parent_span_id
 ), roots AS (
-    SELECT trace_id, arg_min(step, root_rank) AS root_step,
+    SELECT trace_id, arg_min(span_id, root_rank) AS root_span,
+        arg_min(has_input, root_rank) AS has_input, arg_min(has_output, root_rank) AS has_output,
         CASE WHEN count(*) FILTER (root_rank < 1000000000) = 1 THEN arg_min_null(status, root_rank) END AS root_status,
         arg_min_null(name, root_rank) AS root_name, arg_min(source, root_rank) AS source
     FROM ranked GROUP BY trace_id
 ), calls AS (
-    SELECT trace_id, arg_min_null(input, step) AS input, arg_max_null(output, step) AS output
+    SELECT trace_id, arg_min(span_id, step) AS first_span, arg_max(span_id, step) AS last_span
     FROM span_steps WHERE kind = 'llm' GROUP BY trace_id
+), chosen AS (
+    SELECT trace_id, root_status, root_name, source,
+        CASE WHEN has_input THEN root_span ELSE coalesce(first_span, root_span) END AS opening,
+        CASE WHEN has_output THEN root_span ELSE coalesce(last_span, root_span) END AS closing
+    FROM roots LEFT JOIN calls USING (trace_id)
 )
-SELECT r.trace_id, r.root_status, r.root_name, r.source,
-    coalesce(s.input, c.input) AS input, coalesce(s.output, c.output) AS output
-FROM roots AS r
-JOIN span_steps AS s ON s.trace_id = r.trace_id AND s.step = r.root_step
-LEFT JOIN calls AS c ON c.trace_id = r.trace_id"""
+SELECT c.trace_id, c.root_status, c.root_name, c.source, o.input, e.output
+FROM chosen AS c
+LEFT JOIN fresh_spans AS o ON o.trace_id = c.trace_id AND o.span_id = c.opening
+LEFT JOIN fresh_spans AS e ON e.trace_id = c.trace_id AND e.span_id = c.closing"""
 
 _SPAN_TOTALS = f"""
 CREATE OR REPLACE TEMP TABLE span_totals AS

@@ -1,11 +1,17 @@
 """A small deployment with planted findings, and the jobs of the learning loop run on a store, for tests."""
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from publishing import publisher
 
 from pipelines.jobs import REGISTRY, JobContext, JobResult
+from store import links
+from store.clock import FixedClock
 from store.connection import Store
 from store.settings import Settings
 
@@ -51,6 +57,25 @@ def shop(*, tool: str = "look_up", agent: str = "shop", user: str = "ada") -> tu
              "occurred_at": begin + timedelta(minutes=1)}
         )  # fmt: skip
     return traces, spans, signals
+
+
+@cache
+def shop_file() -> bytes:
+    """A database file with the shop in it and the loop run on it, made once, for tests to write where they want."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "trimtab.duckdb"
+        store = Store.open(path, clock=FixedClock(NOW), threads=1)
+        load_shop(store, Path(folder))
+        store.close()
+        return path.read_bytes()
+
+
+def load_shop(store: Store, folder: Path, traces: int = SHOP_TRACES, **names: str) -> None:
+    """Publish the first `traces` traces of the shop, link their signals and run the loop."""
+    rows, spans, signals = shop(**names)
+    publisher(store, folder)(traces=rows[:traces], spans=spans, signals=signals[:traces])
+    store.write(links.refresh)
+    run_loop(store)
 
 
 def run_loop(store: Store, *names: str) -> dict[str, JobResult]:

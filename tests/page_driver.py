@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loop_data import NOW
 from streamlit.testing.v1 import AppTest
 
 from dashboard import runtime
 from pipelines.ingest.loads import Loads
 from pipelines.runner import Runner
+from store.clock import FixedClock
 from store.connection import Store
 from store.settings import Settings
 
@@ -17,17 +19,21 @@ APP = Path(__file__).resolve().parents[1] / "dashboard" / "app.py"
 
 
 @contextmanager
-def installed(store: Store) -> Iterator[None]:
-    """Make `store` the one that pages see."""
+def store_for_pages(path: Path, content: bytes | None = None) -> Iterator[Store]:
+    """A store, empty or of a database file's `content`, that pages see; its clock stands at `loop_data.NOW`."""
+    if content is not None:
+        path.write_bytes(content)
+    store = Store.open(path, clock=FixedClock(NOW), threads=1)
     settings = Settings()
     loads = Loads(store)
     runner = Runner(store, settings, loads=loads)
     runtime.install(runtime.Runtime(store, settings, store.clock, loads, runner))
     try:
-        yield
+        yield store
     finally:
         runtime.install(None)
         loads.close()
+        store.close()
 
 
 def open_page(page: str, **query: str) -> AppTest:

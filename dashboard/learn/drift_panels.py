@@ -7,7 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data
-from dashboard.learn import figures
+from dashboard.learn import figures, tables
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
@@ -17,11 +17,11 @@ from store import drift
 __all__ = ["CHOSEN", "answer", "chosen_user", "findings_table", "user_panel"]
 
 CHOSEN: Final = "drift_user"
-_ROW_PIXELS: Final = 36
 _MEANING: Final = {
     drift.STATED: "thumbs and ratings, satisfied when above .5",
-    drift.REWARD: "traces with signals, satisfied when the reward is above the agent's median",
+    drift.REWARD: "traces with signals, whether their reward is above the agent's median",
 }
+_VALUES: Final = {drift.STATED: ("satisfied", "not satisfied"), drift.REWARD: ("above", "not above")}
 
 
 def answer(run: dict[str, Any], now: datetime) -> None:
@@ -54,10 +54,9 @@ def findings_table(frame: pl.DataFrame) -> None:
     rows = [_row(row) for row in frame.iter_rows(named=True)]
     event: Any = st.dataframe(
         pl.DataFrame(rows), key="drift_findings", hide_index=True, on_select="rerun", selection_mode="single-row",
-        height=min(420, _ROW_PIXELS * (frame.height + 1) + 2),
+        height=tables.height(frame.height),
         column_config={
-            "changed": st.column_config.DateColumn(format="YYYY-MM-DD"),
-            "p": st.column_config.NumberColumn(format="scientific"),
+            "likeliest change": st.column_config.DateColumn(format="YYYY-MM-DD"),
             "q": st.column_config.NumberColumn(format="%.4f", help="p after Benjamini-Hochberg over all users scanned"),
             "change": st.column_config.NumberColumn(format="%+.2f", help="After minus before, at the likeliest split"),
         },
@@ -95,7 +94,7 @@ def user_panel(finding: dict[str, Any], min_events: int, theme: Theme) -> None:
         )
         change.metric("change", f"{difference.estimate:+.2f}")
         change.caption(f"{difference.lower:+.2f} to {difference.upper:+.2f}")
-        when.metric("changed at", f"{finding['changed_at']:%Y-%m-%d}")
+        when.metric("changed at" if finding["flagged"] else "likeliest split", f"{finding['changed_at']:%Y-%m-%d}")
         when.caption(f"p {_p(finding['p_value'])}, n {finding['events']:,}")
         st.caption(
             f"{finding['metric'].capitalize()}: {_MEANING.get(finding['metric'], 'yes/no events')}. The split is where "
@@ -111,6 +110,7 @@ def user_panel(finding: dict[str, Any], min_events: int, theme: Theme) -> None:
                 figures.events_over_time(
                     events, theme, changed_at=finding["changed_at"] if finding["flagged"] else None,
                     before=finding["before_mean"], after=finding["after_mean"],
+                    names=_VALUES.get(finding["metric"], ("yes", "no")),
                 ),
                 key="drift-events", config=charts.CONFIG,
                 alt=f"{events.height} yes/no events over time with the change point",
@@ -123,8 +123,8 @@ def _row(finding: dict[str, Any]) -> dict[str, Any]:
         "before": f"{finding['before_mean']:.2f} ({_limits(finding, 'before')})",
         "after": f"{finding['after_mean']:.2f} ({_limits(finding, 'after')})",
         "change": finding["after_mean"] - finding["before_mean"],
-        "changed": finding["changed_at"].date(),
-        "p": finding["p_value"],
+        "likeliest change": finding["changed_at"].date(),
+        "p": _p(finding["p_value"]),
         "q": finding["q_value"],
         "metric": finding["metric"],
         "n": finding["events"],

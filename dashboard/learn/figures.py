@@ -35,7 +35,7 @@ def intervals(frame: pl.DataFrame, theme: Theme, *, axis: str, highest: float | 
     )  # fmt: skip
     _style(figure, theme, height=46 + _ROW_PIXELS * frame.height)
     figure.update_yaxes(
-        tickmode="array", tickvals=rows, ticktext=[plotly_safe(label, 32) for label in frame["label"]],
+        tickmode="array", tickvals=rows, ticktext=[plotly_safe(label, 44) for label in frame["label"]],
         range=[frame.height - 0.5, -0.5], showgrid=False, tickfont={"size": 12, "color": theme.text},
     )  # fmt: skip
     figure.update_xaxes(
@@ -46,18 +46,24 @@ def intervals(frame: pl.DataFrame, theme: Theme, *, axis: str, highest: float | 
 
 
 def events_over_time(
-    events: pl.DataFrame, theme: Theme, *, changed_at: datetime | None, before: float | None, after: float | None
+    events: pl.DataFrame,
+    theme: Theme,
+    *,
+    changed_at: datetime | None,
+    before: float | None,
+    after: float | None,
+    names: tuple[str, str],
 ) -> go.Figure:
     """Yes/no events as dots, their mean over the last ten, and the two means around the change.
 
-    Args: `events` with occurred_at and value (0 or 1) in order of time.
+    Args: `events` with occurred_at and value (0 or 1) in order of time; `names` say what 1 and 0 mean.
     """
     frame = events.sort("occurred_at", maintain_order=True).with_columns(
         rolling=pl.col("value").cast(pl.Float64).rolling_mean(_SMOOTHED, min_samples=1)
     )
     times = [moment.replace(tzinfo=None) for moment in frame["occurred_at"]]
     figure = go.Figure()
-    for value, name, symbol in ((1, "satisfied", "circle"), (0, "not satisfied", "x")):
+    for value, name, symbol in ((1, names[0], "circle"), (0, names[1], "x")):
         chosen = [moment for moment, seen in zip(times, frame["value"], strict=True) if seen == value]
         figure.add_scattergl(
             x=chosen, y=[value] * len(chosen), mode="markers", name=name,

@@ -23,5 +23,6 @@ def lesson_text(lesson: dict[str, Any], *, heading: bool) -> None:
         st.text(f"{lesson['agent']} · {'all tasks' if lesson['task'] is None else lesson['task']}")
     for label, column in (("When", "when_text"), ("Not when", "when_not"), ("Do", "do_text"), ("Why", "why")):
         if lesson[column]:
-            st.caption(label)
-            line(lesson[column])
+            with st.container(gap=None):
+                st.caption(label)
+                line(lesson[column])

@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.lesson_text import lesson_text
 from dashboard.ui import format as fmt
@@ -20,7 +21,6 @@ __all__ = ["panel"]
 
 _LESSON: Final = "lesson"
 _STATES: Final = ("proposed", "approved", "canary", "active", "retired", "rejected", "superseded", "graduated")
-_ROW_PIXELS: Final = 36
 
 
 def panel(frame: pl.DataFrame, books: pl.DataFrame) -> None:
@@ -35,7 +35,7 @@ def panel(frame: pl.DataFrame, books: pl.DataFrame) -> None:
     ids = shown["lesson_id"].to_list()
     event: Any = st.dataframe(
         _table(shown, books), key=f"library_{'-'.join(chosen_states)}", hide_index=True, on_select="rerun",
-        selection_mode="single-row", height=min(420, _ROW_PIXELS * (shown.height + 1) + 2),
+        selection_mode="single-row", height=tables.height(shown.height),
         column_config={
             "lesson": st.column_config.TextColumn(width="large"),
             "value": st.column_config.NumberColumn(

@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.learn import tables
 from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import block, clean
@@ -45,7 +46,7 @@ def panel(books: pl.DataFrame) -> None:
             "tokens",
         ),
         hide_index=True,
-        height=min(300, 36 * (versions.height + 1) + 2),
+        height=tables.height(versions.height),
         column_config={"written": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC")},
         alt=f"{versions.height} versions of the playbook",
     )

@@ -2,14 +2,14 @@
 
 import json
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
 from dashboard import charts, runtime
-from dashboard.learn import figures
+from dashboard.learn import figures, tables
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
 from dashboard.ui import text
@@ -20,8 +20,6 @@ from store import exploration, rewards
 from store.connection import Store
 
 __all__ = ["agent_panel", "history_table", "missing_panel", "without_recommendation"]
-
-_ROW_PIXELS: Final = 36
 
 
 def without_recommendation(store: Store) -> pl.DataFrame:
@@ -66,7 +64,7 @@ def history_table(frame: pl.DataFrame) -> None:
             pl.col("decisions").alias("n"), "state", pl.col("decided_by").alias("by"),
             pl.col("decided_at").alias("decided"),
         ),
-        hide_index=True, height=min(360, _ROW_PIXELS * (frame.height + 1) + 2),
+        hide_index=True, height=tables.height(frame.height),
         column_config={
             "recommended": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "decided": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
@@ -122,10 +120,11 @@ def _arms(agent: str, shown: dict[str, Any], theme: Theme) -> None:
         ),
         key=f"arms-{agent}", config=charts.CONFIG, alt=f"Mean reward of {arms.height} arms with 95 % intervals",
     )  # fmt: skip
+    limits = frame.select("lower", "upper").iter_rows()
     st.dataframe(
         frame.select(
             "arm", pl.col("best").alias("P(best)"), "mean",
-            pl.format("{} to {}", pl.col("lower").round(3), pl.col("upper").round(3)).alias("95 % interval"), "n",
+            pl.Series("95 % interval", [f"{low:.3f} to {high:.3f}" for low, high in limits]), "n",
         ),
         hide_index=True,
         column_config={

@@ -7,7 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts
-from dashboard.learn import figures, means
+from dashboard.learn import figures, means, tables
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
@@ -16,7 +16,6 @@ from pipelines.stats.pass_k import pass_k
 
 __all__ = ["agents", "arms", "coverage", "lowest_tasks", "model_card", "pass_table"]
 
-_ROW_PIXELS: Final = 36
 _METHODS: Final = {"empirical_bayes": "empirical Bayes: agent, task, then the trace's own signals"}
 _LARGEST_K: Final = 4
 
@@ -51,7 +50,7 @@ def model_card(model: dict[str, Any], parameters: dict[str, Any], versions: pl.D
                 )
             st.dataframe(
                 versions.drop("parameters", "data_version", "method").rename({"reward_model_id": "version"}),
-                hide_index=True, height=min(220, _ROW_PIXELS * (versions.height + 1) + 2),
+                hide_index=True, height=tables.height(versions.height),
                 column_config={"fitted_at": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC")},
             )  # fmt: skip
 
@@ -79,7 +78,7 @@ def coverage(frame: pl.DataFrame) -> None:
             "kind", "signals", "traces", "share", pl.col("mean").alias("mean value"), "solicited", "unlinked",
             pl.col("with_value").alias("with a value"), "latest",
         ),
-        hide_index=True, height=min(420, _ROW_PIXELS * (frame.height + 1) + 2),
+        hide_index=True, height=tables.height(frame.height),
         column_config={
             "share": st.column_config.ProgressColumn(
                 "share of traces", format="percent", max_value=1.0, help="Traces with at least one such signal"
@@ -144,7 +143,7 @@ def lowest_tasks(cells: pl.DataFrame, *, shown: int = 50) -> None:
             pl.col("raw_mean").alias("as observed"), pl.col("observed").alias("n with signals"), "traces",
             pl.Series("open", [f"/traces?task={quote(task or '', safe='')}&range=all" for task in worst["task"]]),
         ),
-        hide_index=True, height=min(430, _ROW_PIXELS * (worst.height + 1) + 2),
+        hide_index=True, height=tables.height(worst.height),
         column_config={
             "mean": st.column_config.ProgressColumn("mean reward", format="%.2f", max_value=1.0),
             "interval": st.column_config.TextColumn("95 % interval"),

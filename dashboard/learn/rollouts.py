@@ -1,6 +1,6 @@
 """Evidence of a lesson: a good and a bad rollout side by side, with the step at which they part marked."""
 
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import streamlit as st
@@ -11,11 +11,14 @@ from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from pipelines.lessons.contrast import ContrastConfig, actions
 from store import lessons, traces
+from store.errors import NotFound
 
 __all__ = ["evidence_panel"]
 
 _STEPS_SHOWN: Final = 40
+_ASKED: Final = 280
 _ARGUMENTS: Final = 400
+_ON_ONE_LINE: Final = 100
 _RESULT: Final = 600
 _WORDS: Final = {
     "other arguments": "Same action, other arguments",
@@ -28,36 +31,54 @@ _WORDS: Final = {
 def evidence_panel(lesson_id: str) -> None:
     """One good and one bad piece of evidence of a lesson side by side, chosen by the operator where there are more."""
     frame = data.query(lessons.evidence, lesson_id)
-    good, bad = frame.filter(role="good"), frame.filter(role="bad")
-    if good.is_empty() or bad.is_empty():
+    good, bad = frame.filter(role="good").to_dicts(), frame.filter(role="bad").to_dicts()
+    if not good or not bad:
         states.nothing("No evidence on both sides", "This lesson has no good and bad rollout to compare.")
         return
+    held = {row["trace_id"]: _trace(row["trace_id"]) for row in (*good, *bad)}
+    # Rollouts of the same task are the fairest pair to begin with.
+    pairs = [(g, b) for g in range(len(good)) for b in range(len(bad)) if _task(held, good[g]) == _task(held, bad[b])]
+    first_good, first_bad = pairs[0] if pairs else (0, 0)
     left, right = st.columns(2, gap="medium")
     with left:
-        chosen_good = _head(good, "good")
+        chosen_good = _head(good, first_good, "good", lesson_id, held)
     with right:
-        chosen_bad = _head(bad, "bad")
+        chosen_bad = _head(bad, first_bad, "bad", lesson_id, held)
     trace_ids = [chosen_good["trace_id"], chosen_bad["trace_id"]]
-    # The traces may have been ingested by a source that logs no actions: then their texts are all there is.
-    steps = data.query(lessons.steps, trace_ids, ContrastConfig().action_kinds)
-    acted = actions(steps)
-    pairs = align(_steps(acted, trace_ids[0]), _steps(acted, trace_ids[1]))
-    if not pairs:
+    acted = actions(data.query(lessons.steps, trace_ids, ContrastConfig().action_kinds))
+    steps = align(_steps(acted, trace_ids[0]), _steps(acted, trace_ids[1]))
+    if not steps:
         states.nothing("No steps to compare", "Neither rollout has a tool call; open the traces to read what was said.")
         return
-    marked = {chosen_good["span_id"], chosen_bad["span_id"]} - {None}
-    _comparison(pairs, marked)
+    _comparison(steps, {chosen_good["span_id"], chosen_bad["span_id"]} - {None})
 
 
-def _head(evidence: pl.DataFrame, role: str) -> dict[str, str]:
-    """Name, reward and request of one side; returns its row of evidence."""
+def _trace(trace_id: str) -> dict[str, Any] | None:
+    """The trace as a row of `store.traces.TRACE_DETAIL`; None when it is not held any more."""
+    try:
+        return data.query(traces.one, trace_id).row(0, named=True)
+    except NotFound:
+        return None
+
+
+def _task(held: dict[str, dict[str, Any] | None], row: dict[str, Any]) -> str | None:
+    trace = held[row["trace_id"]]
+    return trace["task"] if trace is not None else None
+
+
+def _head(
+    evidence: list[dict[str, Any]], first: int, role: str, lesson_id: str, held: dict[str, dict[str, Any] | None]
+) -> dict[str, Any]:
+    """Choice, reward, task and request of one side; returns its row of evidence."""
     number = 0
-    if evidence.height > 1:
-        number = st.segmented_control(
-            f"{role.capitalize()} rollout", range(evidence.height), default=0, required=True, key=f"evidence_{role}",
-            format_func=lambda place: f"{role} {place + 1}", label_visibility="collapsed",
-        ) or 0  # fmt: skip
-    row = evidence.row(number, named=True)
+    if len(evidence) > 1:
+        chosen = st.segmented_control(
+            f"{role.capitalize()} rollout", range(len(evidence)), default=first, required=True,
+            key=f"evidence_{role}_{lesson_id}", format_func=lambda place: f"{role} {place + 1}",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        number = first if chosen is None else chosen
+    row = evidence[number]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             if role == "good":
@@ -69,10 +90,12 @@ def _head(evidence: pl.DataFrame, role: str) -> dict[str, str]:
                 "views/traces.py", label="Open the trace", icon=":material/open_in_new:",
                 query_params={"trace": row["trace_id"]},
             )  # fmt: skip
-        with states.guarded("The trace", key=f"evidence-{role}"):
-            trace = data.query(traces.one, row["trace_id"]).row(0, named=True)
-            st.caption("Asked")
-            text.block(trace["input"], limit=280, length=len(trace["input"] or ""), empty="The trace has no input.")
+        trace = held[row["trace_id"]]
+        if trace is None:
+            st.caption("This trace is not in the store any more.")
+        else:
+            st.text(f"task {text.one_line(trace['task'], 60)}")
+            text.block(trace["input"], limit=_ASKED, length=len(trace["input"] or ""), empty="The trace has no input.")
     return row
 
 
@@ -87,6 +110,8 @@ def _comparison(pairs: list[Pair], marked: set[str]) -> None:
     st.caption(
         "Both rollouts take the same steps with the same arguments."
         if first is None
+        else "They part at the first step. Arguments above, result below."
+        if first == 0
         else f"{fmt.plural(first, 'step')} alike, then they part. Arguments above, result below."
     )
     same: list[Pair] = []
@@ -138,5 +163,7 @@ def _step(step: Step | None, role: str) -> None:
         st.text(f"{role} · action {step.number} · {text.one_line(step.name, 60)}")
         if step.failed:
             st.badge("failed", icon=":material/error:", color="red")
-    text.block(text.pretty_json(step.input), limit=_ARGUMENTS, empty="No arguments.")
+    given = step.input or ""
+    short = len(given) <= _ON_ONE_LINE
+    text.block(given if short else text.pretty_json(given), limit=_ARGUMENTS, empty="No arguments.")
     text.block(step.output, limit=_RESULT, empty="No result.")

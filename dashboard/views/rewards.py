@@ -42,13 +42,15 @@ with states.guarded("The reward model", key="model"):
     known = by_agent.filter(pl.col("n") >= fmt.MINIMUM_MEAN).sort("n", descending=True)
     if known.is_empty():
         st.markdown(f"**Not enough data:** no agent has {fmt.MINIMUM_MEAN} traces with signals of their own.")
-    for row in known.head(4).iter_rows(named=True):
-        st.text(
+    st.text(
+        "\n".join(
             f"{row['agent']}: mean reward {row['mean']:.2f} ({row['lower']:.2f} to {row['upper']:.2f}), "
             f"n {row['n']:,} of {row['traces']:,} traces"
+            for row in known.head(5).iter_rows(named=True)
         )
-    if known.height > 4:
-        st.caption(f"{known.height - 4} more agents below.")
+    )
+    if known.height > 5:
+        st.caption(f"{known.height - 5} more agents below.")
     st.caption("A model is fitted on all traces: the time range and the model filter of the sidebar do not apply here.")
     reward_panels.model_card(model, parameters, versions)
 

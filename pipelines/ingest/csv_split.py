@@ -20,7 +20,7 @@ from pipelines.ingest.window import Extent, Positions, count_lines, line_ends, p
 
 QUOTE = 34
 FEED, RETURN = 10, 13
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 128 << 10
 # A quote that finds no partner within this many bytes counts as not closed.
 LOOKAHEAD_BYTES = 256 << 20
 

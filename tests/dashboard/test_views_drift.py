@@ -1,28 +1,25 @@
 """Drift: who changed, by how much, how many flags are expected to be false, and who could not be scanned."""
 
 import pytest
-from loop_data import HOSTILE, NOW, run_loop, shop
-from page_driver import installed, markup, open_page, shown
+from loop_data import HOSTILE, NOW, load_shop, run_loop, shop_file
+from page_driver import markup, open_page, shown, store_for_pages
 from publishing import publisher
 
-from store import drift, links
-from store.clock import FixedClock
-from store.connection import Store
+from store import drift
 
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "trimtab.duckdb", clock=FixedClock(NOW), threads=1)
-    with installed(opened):
+    """An empty store."""
+    with store_for_pages(tmp_path / "trimtab.duckdb") as opened:
         yield opened
-    opened.close()
 
 
-def _load(store, folder, traces=120, **columns):
-    rows, spans, signals = shop(**columns)
-    publisher(store, folder)(traces=rows[:traces], spans=spans, signals=signals[:traces])
-    store.write(links.refresh)
-    run_loop(store)
+@pytest.fixture
+def loaded(tmp_path):
+    """A store with the shop in it and the loop run."""
+    with store_for_pages(tmp_path / "trimtab.duckdb", shop_file()) as opened:
+        yield opened
 
 
 def test_an_empty_store_says_what_a_scan_needs(store):
@@ -30,14 +27,13 @@ def test_an_empty_store_says_what_a_scan_needs(store):
 
 
 def test_nobody_with_enough_events_is_said_with_what_is_missing(store, tmp_path):
-    _load(store, tmp_path, traces=30)
+    load_shop(store, tmp_path, traces=30)
     text = shown(open_page("drift"))
     assert "Nobody to scan" in text
     assert "8 users could not be scanned: each needs 20 events" in text
 
 
-def test_a_flagged_user_is_shown_with_numbers_on_both_sides(store, tmp_path):
-    _load(store, tmp_path)
+def test_a_flagged_user_is_shown_with_numbers_on_both_sides(loaded):
     page = open_page("drift")
     text = shown(page)
     assert "1 user of 1 changed" in text
@@ -52,8 +48,7 @@ def test_a_flagged_user_is_shown_with_numbers_on_both_sides(store, tmp_path):
     assert len(page.get("plotly_chart")) == 1
 
 
-def test_the_address_names_the_user(store, tmp_path):
-    _load(store, tmp_path)
+def test_the_address_names_the_user(loaded):
     assert "was not scanned" in shown(open_page("drift", drift_user="nobody"))
     assert "ada" in [element.value for element in open_page("drift", drift_user="ada").text]
 
@@ -74,7 +69,7 @@ def test_no_change_is_an_answer(store, tmp_path):
 
 
 def test_hostile_names_are_never_markup(store, tmp_path):
-    _load(store, tmp_path, user=HOSTILE)
+    load_shop(store, tmp_path, user=HOSTILE)
     page = open_page("drift")
     assert HOSTILE in [element.value for element in page.text]
     for harmful in ("<img", "](http", "**bold", ":red[", "$x^2$"):

@@ -1,39 +1,32 @@
 """Lessons: the library by state, what is served, what changed between versions, and retiring."""
 
 import pytest
-from loop_data import HOSTILE, NOW, run_loop, shop
-from page_driver import click, installed, markup, open_page, shown
-from publishing import publisher
+from loop_data import HOSTILE, shop_file
+from page_driver import click, markup, open_page, shown, store_for_pages
 
 from pipelines.lessons import review
-from store import lessons, links, playbooks
-from store.clock import FixedClock
-from store.connection import Store
+from store import lessons, playbooks
 from store.lesson_reviews import LessonText
 
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "trimtab.duckdb", clock=FixedClock(NOW), threads=1)
-    with installed(opened):
+    """A store with what the loop proposes for the shop."""
+    with store_for_pages(tmp_path / "trimtab.duckdb", shop_file()) as opened:
         yield opened
-    opened.close()
 
 
 @pytest.fixture
-def active(store, tmp_path):
-    """The store with one active lesson and others that wait; returns the active one's id."""
-    traces, spans, signals = shop()
-    publisher(store, tmp_path)(traces=traces, spans=spans, signals=signals)
-    store.write(links.refresh)
-    run_loop(store)
+def active(store):
+    """The id of the one active lesson."""
     lesson = lessons.queue(store)["lesson_id"][0]
     review.approve(store, lesson, version=1, operator="Ada")
     return lesson
 
 
-def test_an_empty_store_says_how_lessons_come_about(store):
-    assert "No lessons yet" in shown(open_page("lessons"))
+def test_an_empty_store_says_how_lessons_come_about(tmp_path):
+    with store_for_pages(tmp_path / "empty.duckdb"):
+        assert "No lessons yet" in shown(open_page("lessons"))
 
 
 def test_the_answer_is_on_top_and_the_table_has_every_lesson(store, active):

@@ -1,34 +1,27 @@
 """Review: the queue, deciding by button, and text from traces that stays text."""
 
 import pytest
-from loop_data import HOSTILE, NOW, run_loop, shop
-from page_driver import click, installed, markup, open_page, shown
+from loop_data import HOSTILE, NOW, shop_file
+from page_driver import click, markup, open_page, shown, store_for_pages
 from publishing import publisher
 
 from pipelines.lessons import review
-from store import audit, lessons, links, playbooks
-from store.clock import FixedClock
-from store.connection import Store
+from store import audit, lessons, playbooks
 from store.lesson_reviews import LessonText
 
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "trimtab.duckdb", clock=FixedClock(NOW), threads=1)
-    with installed(opened):
+    with store_for_pages(tmp_path / "trimtab.duckdb") as opened:
         yield opened
-    opened.close()
 
 
 @pytest.fixture
-def proposed(store, tmp_path):
-    """The store with what the loop proposes for the shop."""
-    traces, spans, signals = shop()
-    publisher(store, tmp_path)(traces=traces, spans=spans, signals=signals)
-    store.write(links.refresh)
-    run_loop(store)
-    assert lessons.queue(store).height >= 2
-    return store
+def proposed(tmp_path):
+    """A store with what the loop proposes for the shop."""
+    with store_for_pages(tmp_path / "trimtab.duckdb", shop_file()) as opened:
+        assert lessons.queue(opened).height >= 2
+        yield opened
 
 
 def test_an_empty_store_says_where_lessons_come_from(store):

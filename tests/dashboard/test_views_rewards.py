@@ -1,21 +1,17 @@
 """Rewards: the model card, coverage, means with intervals, pass^k of repeated runs, and the lowest tasks."""
 
 import pytest
-from loop_data import HOSTILE, NOW, run_loop, shop
-from page_driver import installed, markup, open_page, shown
+from loop_data import HOSTILE, run_loop, shop
+from page_driver import markup, open_page, shown, store_for_pages
 from publishing import publisher
 
 from store import links
-from store.clock import FixedClock
-from store.connection import Store
 
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "trimtab.duckdb", clock=FixedClock(NOW), threads=1)
-    with installed(opened):
+    with store_for_pages(tmp_path / "trimtab.duckdb") as opened:
         yield opened
-    opened.close()
 
 
 def _repeated_tasks(successes):
