@@ -79,6 +79,12 @@ st.set_page_config(
 st.logo(str(_HERE / "ui" / "wordmark.svg"), icon_image=str(_HERE / "ui" / "mark.svg"), size="large")
 
 page = st.navigation(PAGES)
-with states.guarded("The filters", key="filters"):
-    filters.sidebar()
-    page.run()
+ready = False
+with states.guarded("The store", key="store"):
+    # Files and jobs belong to no time range or agent; the choices stay in the URL for the way back.
+    if page.url_path != "data":
+        filters.sidebar()
+    ready = True
+if ready:
+    with states.guarded("The page", key="page"):
+        page.run()

@@ -49,10 +49,10 @@ class Runtime:
         self.stopping.set()
         if self.scheduler is not None:
             self.scheduler.close()
-        left = self.runner.close(self.settings.shutdown_grace_seconds)
         # A load that is publishing may take longer than anybody waits; it continues at the next start.
         closing = threading.Thread(target=self.loads.close, name="loads-close", daemon=True)
         closing.start()
+        left = self.runner.close(self.settings.shutdown_grace_seconds)
         closing.join(self.settings.shutdown_grace_seconds)
         if closing.is_alive():
             left.append("loading files")

@@ -71,6 +71,7 @@ def _close(runtime: Runtime) -> None:
         # Threads that outlived the grace would keep the process alive; nothing of theirs is half-written.
         print(f"Stopped while this was going on: {', '.join(left)}. It continues at the next start.", flush=True)
         os._exit(0)
+    print("Trimtab has stopped.", flush=True)
 
 
 def require_loopback(settings: Settings) -> None:

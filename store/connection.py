@@ -2,6 +2,9 @@
 
 Each read gets a cursor and a snapshot of its own, so a slow reader never blocks the writer nor the reverse (DuckDB's
 MVCC). A DuckDB connection must never be shared between threads: results come back silently wrong.
+
+When the disk fills up during a checkpoint, DuckDB puts the whole engine out of use; what was committed is safe in its
+log. The writer notices, lets the engine go and opens a new one, so that the process need not be restarted.
 """
 
 import errno
@@ -26,6 +29,9 @@ T = TypeVar("T")
 _HOLDER = re.compile(r"held in (?P<command>.+?) \(PID (?P<pid>\d+)\)")
 _DISK_FULL = re.compile(r"No space left on device|disk full|not enough disk space|Could not write", re.IGNORECASE)
 
+# How long a new engine waits for those who still read with the old one, and they for the new one.
+_REOPEN_SECONDS = 10.0
+
 
 class Store:
     """One open DuckDB file. Use `Store.open`."""
@@ -40,13 +46,18 @@ class Store:
         # Held by whoever loads a file: loads run one after the other, live ingest goes on beside them.
         self.ingest_lock = threading.Lock()
         self._closed = False
-        self._connection = self._connect()
+        self._readers = 0
+        self._engines = 1
+        self._changed = threading.Condition(self._lock)
+        connection = self._connect()
+        # None: the engine is out of use and a new one could not be opened yet.
+        self._connection: duckdb.DuckDBPyConnection | None = connection
         try:
-            migrate.migrate(self._connection, clock)
+            migrate.migrate(connection, clock)
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
-        self._writer = Writer(self._cursor, self._translate)
+        self._writer = Writer(self._cursor, self._translate, self._reopen)
 
     @classmethod
     def open(
@@ -86,12 +97,18 @@ class Store:
 
         Args: `timeout` in seconds for each statement; None for no limit.
         """
-        cursor = self._cursor()
+        with self._changed:
+            self._readers += 1
+        cursor = None
         try:
-            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            cursor = self._reading_cursor()
             yield Reader(cursor, timeout)
         finally:
-            cursor.close()
+            if cursor is not None:
+                cursor.close()
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
 
     def write(self, work: Work[T]) -> T:
         """Run `work(connection)` in the writer, in one transaction; returns once it is on disk.
@@ -115,7 +132,8 @@ class Store:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._connection.close()
+                if self._connection is not None:
+                    self._connection.close()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -129,10 +147,58 @@ class Store:
         with self._lock:
             if self._closed:
                 raise StoreClosed
+            if self._connection is None:
+                self._connection = self._connect()
+                self._engines += 1
             try:
                 return self._connection.cursor()
             except duckdb.Error as error:
                 raise self._translate(error) from error
+
+    def _reading_cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor in a read transaction; waits for a new engine when this one has just gone out of use."""
+        with self._lock:
+            seen = self._engines
+            cursor = self._cursor()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            return cursor
+        except duckdb.FatalException as error:
+            cursor.close()
+            with self._changed:
+                # One that waits reads nothing.
+                self._readers -= 1
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._engines != seen or self._closed, _REOPEN_SECONDS)
+                self._readers += 1
+                if self._engines == seen and not self._closed:
+                    raise self._translate(error) from error
+            cursor = self._cursor()
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            return cursor
+        except duckdb.Error as error:
+            cursor.close()
+            raise self._translate(error) from error
+
+    def _reopen(self) -> None:
+        """Replace an engine that a fatal error has put out of use. Called by the writer, which has no cursor then.
+
+        Raises: `StoreError` when somebody keeps reading with the old one, or the file cannot be opened: the next use
+        of the store tries again.
+        """
+        with self._changed:
+            if self.path is None:
+                raise StoreError("The store in memory was lost to a fatal error of the database engine; start again.")
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            # Closing the file lets go of its lock, so that nobody may hold it when it is opened anew.
+            if not self._changed.wait_for(lambda: self._readers == 0, _REOPEN_SECONDS):
+                raise StoreError("The database engine has to be opened anew, and a query keeps it in use. Try again.")
+            if self._connection is None and not self._closed:
+                self._connection = self._connect()
+                self._engines += 1
+            self._changed.notify_all()
 
     def _translate(self, error: duckdb.Error) -> Exception:
         text = str(error)

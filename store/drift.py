@@ -55,13 +55,12 @@ WHERE s.kind IN ('thumb', 'rating') AND s.value BETWEEN 0 AND 1 AND s.annotator_
 _REWARD_EVENTS = f"""
 SELECT user_id, '{REWARD}' AS metric, started_at AS occurred_at, (mean > middle OR (mean = middle AND tied))::BIGINT
     AS value, trace_id AS id
-FROM (
-    SELECT t.user_id, t.started_at, t.trace_id, r.mean,
-        quantile_disc(r.mean, 0.5) OVER agent AS middle, max(r.mean) OVER agent = middle AS tied
+FROM (SELECT t.user_id, t.agent, t.started_at, t.trace_id, r.mean
     FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
-    WHERE r.signals > 0 AND t.agent IS NOT NULL
-    WINDOW agent AS (PARTITION BY t.agent)
-) WHERE user_id IS NOT NULL AND started_at IS NOT NULL"""
+    WHERE r.signals > 0 AND t.user_id IS NOT NULL AND t.started_at IS NOT NULL)
+JOIN (SELECT t.agent, quantile_disc(r.mean, 0.5) AS middle, max(r.mean) = middle AS tied
+    FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
+    WHERE r.signals > 0 AND t.agent IS NOT NULL GROUP BY t.agent) USING (agent)"""
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ class Summary:
     missing_median: float | None
 
 
-def events(store: Store, *, min_events: int, user_id: str | None = None) -> pl.DataFrame:
-    """The events of every user, or of one, in order of time (columns `EVENTS`)."""
+def events(store: Store, *, min_events: int) -> pl.DataFrame:
+    """The events of every user in order of time (columns `EVENTS`)."""
     with store.read() as reader:
         return reader.frame(
             f"""WITH stated AS ({_STATED_EVENTS}), enough AS (
@@ -87,10 +86,22 @@ def events(store: Store, *, min_events: int, user_id: str | None = None) -> pl.D
                 FROM stated SEMI JOIN enough USING (user_id)
                 UNION ALL (FROM ({_REWARD_EVENTS}) ANTI JOIN enough USING (user_id))
             )
-            SELECT user_id, metric, occurred_at, value FROM chosen WHERE $user IS NULL OR user_id = $user
-            ORDER BY user_id, metric, occurred_at, id""",
+            SELECT user_id, metric, occurred_at, value FROM chosen ORDER BY user_id, metric, occurred_at, id""",
             EVENTS,
-            {"least": min_events, "user": user_id},
+            {"least": min_events},
+        )
+
+
+def user_events(store: Store, user_id: str, metric: str, *, limit: int = 5_000) -> pl.DataFrame:
+    """The newest events of one user by one metric, in order of time (columns `EVENTS`)."""
+    events = _STATED_EVENTS if metric == STATED else _REWARD_EVENTS
+    with store.read() as reader:
+        return reader.frame(
+            f"""SELECT user_id, metric, occurred_at, value FROM (
+                FROM ({events}) WHERE user_id = $user ORDER BY occurred_at DESC, id DESC LIMIT $limit
+            ) ORDER BY occurred_at, id""",
+            EVENTS,
+            {"user": user_id, "limit": limit},
         )
 
 

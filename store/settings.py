@@ -69,7 +69,7 @@ class Settings:
         default=False,
         metadata=_doc(
             "true or false",
-            "Whether agents on this machine may send traces and ask for steering without an API key.",
+            "Whether agents on this machine need no API key; no effect yet, agents have no routes so far.",
         ),
     )
     memory_limit: str = field(

@@ -5,7 +5,9 @@ import json
 import duckdb
 import polars as pl
 
+from store import audit
 from store.connection import Store
+from store.errors import NotFound
 from store.frames import UTC_TIME, declare
 
 SOURCES = declare({"source": pl.String, "mapping": pl.String, "columns": pl.String, "updated_at": UTC_TIME})
@@ -20,6 +22,20 @@ def save(store: Store, source: str, mapping: str, columns: list[str]) -> None:
             "INSERT INTO sources VALUES ($source, $mapping, $columns, $now)",
             {"source": source, "mapping": mapping, "columns": json.dumps(columns), "now": store.clock.now()},
         )
+
+    store.write(work)
+
+
+def delete(store: Store, source: str, *, operator: str) -> None:
+    """Forget the mapping of a source: its next file is guessed anew. Raises: `NotFound`."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        held = connection.execute("DELETE FROM sources WHERE source = $source RETURNING mapping", {"source": source})
+        rows = held.fetchall()
+        if not rows:
+            raise NotFound("saved mapping", source)
+        detail = {"mapping": json.loads(rows[0][0])}
+        audit.append(connection, store.clock.now(), operator, "mapping delete", f"source {source}", detail)
 
     store.write(work)
 

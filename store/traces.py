@@ -112,6 +112,13 @@ def page(
     return TracePage(rows, int(str(total)))
 
 
+def count(store: Store, wanted: TraceFilter, *, timeout: float | None = None) -> int:
+    """How many traces pass the filter. Raises: `QueryTimeout`."""
+    conditions, params = filter_conditions(wanted)
+    with store.read(timeout=timeout) as reader:
+        return int(str(reader.value(f"SELECT count(*) FROM {source(wanted)} {where(conditions)}", params)))
+
+
 def one(store: Store, trace_id: str, *, timeout: float | None = None) -> pl.DataFrame:
     """One trace as a frame of one row (TRACE_DETAIL). Raises: `NotFound`; `QueryTimeout`."""
     with store.read(timeout=timeout) as reader:

@@ -1,125 +1,179 @@
 """Sending files: recognition, mapping, preview and the button that loads them."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 
 import streamlit as st
-from pipelines.ingest.templates import template
 
+from dashboard.intake import guidance
+from dashboard.intake.looking import Look, forget, look
 from dashboard.intake.mapping_editor import edit_mapping
+from dashboard.intake.preview import preview
+from dashboard.intake.running import running_panel
 from dashboard.runtime import Runtime
-from pipelines.ingest.inspection import Inspection, inspect
-from pipelines.ingest.layout_columns import LAYOUTS
+from dashboard.ui import format as fmt
+from dashboard.ui.text import markdown_safe, one_line
+from pipelines.ingest.formats import Format
 from pipelines.ingest.mapping import Mapping
 from pipelines.ingest.uploads import Upload
-from store import sources
-from store.errors import TrimtabError
+from store import batches, sources
 
-_KIND_NAMES = {"trace_records": "traces", "spans": "spans", "signals": "signals"}
+__all__ = ["upload_panel"]
+
+_LONGEST_SOURCE: Final = 100
+
+# In the session: files received and not loading yet, loads started, and how often the uploader was emptied.
+_RECEIVED: Final = "data_received"
+_STARTED: Final = "data_started"
+_ROUND: Final = "data_round"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A file that can be loaded, and how: `key` is the browser's for it, `columns` those its mapping was made for."""
+
+    key: str
+    upload: Upload
+    source: str
+    mapping: Mapping | None
+    columns: list[str]
 
 
 def upload_panel(runtime: Runtime) -> None:
-    """The uploader and one card for each file that was chosen and is not loading yet."""
+    """The uploader, the loads under way, and one card for each file that is not loading yet."""
+    empty = batches.recent(runtime.store, limit=1).is_empty()
     files = st.file_uploader(
-        "Files of traces, spans, clicks or feedback",
+        "Files of traces, spans, clicks or feedback: CSV, JSONL, JSON or Parquet, plain or compressed with gzip or zstd",
         accept_multiple_files=True,
-        key="data_files",
-        help="CSV, JSONL, JSON or Parquet, plain or compressed with gzip or zstd. "
-        "The format is recognised by what is in the file.",
+        key=f"data_files_{st.session_state.setdefault(_ROUND, 0)}",
+        help="The format is recognised by what is in the file, never by its name: OpenAI chat logs, tau-bench "
+        "trajectories, Langfuse exports, Trimtab's own layouts, or any table, whose columns are mapped.",
     )
-    received: dict[str, Upload] = st.session_state.setdefault("data_received", {})
-    started: dict[str, str] = st.session_state.setdefault("data_started", {})
-    present = {file.file_id for file in files}
+    started: dict[str, str] = st.session_state.setdefault(_STARTED, {})
+    running_panel(runtime, started)
+    present = {file.file_id: file for file in files if file.file_id not in started}
+    received = _receive(runtime, present)
+    together = st.container()
+    ready = [made for key, upload in received.items() if (made := _card(runtime, key, upload)) is not None]
+    if len(ready) > 1:
+        together.button(
+            f"Load all {len(ready)} files", key="data_load_all", type="primary", icon=":material/download:",
+            on_click=_start, args=(runtime, ready),
+        )  # fmt: skip
+    guidance.ways_in(runtime.settings, empty=empty and not received)
+    guidance.templates()
+
+
+def _receive(runtime: Runtime, present: dict[str, st.runtime.uploaded_file_manager.UploadedFile]) -> dict[str, Upload]:
+    """Keep the bytes of new files beside the store, and let go of those that were taken back."""
+    received: dict[str, Upload] = st.session_state.setdefault(_RECEIVED, {})
     for gone in [key for key in received if key not in present]:
         upload = received.pop(gone)
-        if gone not in started:
+        forget(gone)
+        if gone not in st.session_state[_STARTED]:
             runtime.uploads.discard(upload)
-    for file in files:
-        if file.file_id not in received:
-            with st.spinner(f"Receiving {file.name} …"):
-                received[file.file_id] = runtime.uploads.receive(file, file.name)
-        if file.file_id not in started:
-            _card(runtime, file.file_id, received[file.file_id])
-    _templates()
-
-
-def _card(runtime: Runtime, key: str, upload: Upload) -> None:
-    """What was recognised in one file, and what will become of it."""
-    with st.container(border=True):
-        st.text(upload.file)
-        mapping: Mapping | None = st.session_state.get(f"data_mapping_{key}")
+    for key, file in present.items():
+        if key in received:
+            continue
         try:
+            with st.spinner("Receiving the file …"):
+                received[key] = runtime.uploads.receive(file, file.name)
+        except OSError as error:
+            st.error(f"The file could not be kept on the server's disk: {error.strerror}.", icon=":material/error:")
+            st.text(one_line(file.name))
+    return received
+
+
+def _card(runtime: Runtime, key: str, upload: Upload) -> Ready | None:
+    """What was recognised in one file and what will become of it; None when it cannot be loaded as it stands."""
+    with st.container(border=True, key=f"data_card_{key}"):
+        with st.spinner("Looking at the first records …"):
+            found = look(runtime.store, key, upload, source=_stated_source(key), mapping=None)
+        recognised = found.inspection is not None and found.inspection.recipe.format is not Format.MAPPED
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.text(one_line(upload.file), width="content")
+            st.caption(_size(upload.path.stat().st_size), width="content")
+        _recognition(found, recognised)
+        if not found.columns:
+            return None
+        suggested = found.inspection.recipe.source if found.inspection else "upload"
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            source = st.text_input(
+                "Source", value=suggested, key=f"data_source_{key}", max_chars=_LONGEST_SOURCE, width=280,
+                help="The system this data comes from. A column mapping is kept for its source and used again.",
+            )  # fmt: skip
+            by_hand = not recognised or st.toggle("Map the columns by hand", key=f"data_by_hand_{key}")
+        source = (source or "").strip() or suggested
+        mapping: Mapping | None = None
+        if by_hand:
+            mapping = edit_mapping(key, found, source)
+            if mapping is None:
+                return None
             with st.spinner("Looking at the first records …"):
-                inspection = inspect(runtime.store, upload.path, file=upload.file, mapping=mapping)
-        except TrimtabError as error:
-            st.error(str(error), icon=":material/error:")
-            if mapping is not None and st.button("Go back to the guessed mapping", key=f"data_reset_{key}"):
-                del st.session_state[f"data_mapping_{key}"]
-                st.rerun()
-            return
-        recipe = inspection.recipe
-        st.markdown(f"**Recognised as {recipe.label}** ({inspection.container}).")
-        st.caption(recipe.why)
-        source = st.text_input(
-            "Source",
-            value=recipe.source,
-            key=f"data_source_{key}",
-            help="Where this data comes from. A column mapping is saved for its source and used again.",
-        )
-        if inspection.mapping is not None and recipe.format.value == "mapped":
-            changed = edit_mapping(key, inspection, source)
-            if changed is not None:
-                st.session_state[f"data_mapping_{key}"] = changed
-                st.rerun()
-        _preview(inspection)
-        st.button(
-            "Load this file",
-            key=f"data_load_{key}",
-            type="primary",
-            icon=":material/download:",
-            on_click=_start,
-            args=(runtime, key, upload, inspection),
-        )
+                found = look(runtime.store, key, upload, source=source, mapping=mapping)
+        return _verdict(runtime, found, Ready(key, upload, source, mapping, found.columns))
 
 
-def _start(runtime: Runtime, key: str, upload: Upload, inspection: Inspection) -> None:
-    """Queue the file, and keep its mapping for the next one from the same source."""
-    source = (st.session_state.get(f"data_source_{key}") or inspection.recipe.source).strip()[:100]
-    mapping = inspection.mapping if inspection.recipe.format.value == "mapped" else None
-    if mapping is not None:
-        mapping = Mapping(mapping.kind, mapping.rules, source)
-        sources.save(runtime.store, source, mapping.to_json(), inspection.columns)
-    st.session_state["data_started"][key] = runtime.uploads.submit(upload, source=source, mapping=mapping)
+def _recognition(found: Look, recognised: bool) -> None:
+    if found.inspection is None:
+        if found.columns:
+            st.warning(
+                "Its columns were not recognised. Say below what they hold.", icon=":material/table_edit:"
+            )
+        else:
+            st.error(markdown_safe(found.problem or ""), icon=":material/error:")
+        return
+    recipe, container = found.inspection.recipe, found.inspection.container.upper()
+    if recognised:
+        st.markdown(f"Recognised as **{recipe.label}**, {container}.")
+    else:
+        st.markdown(f"**A table of its own**, {container}. Its columns are mapped.")
+    st.caption(markdown_safe(recipe.why))
 
 
-def _preview(inspection: Inspection) -> None:
-    """The first rows as they will be stored, and those that will be rejected with the reason."""
+def _verdict(runtime: Runtime, found: Look, ready: Ready) -> Ready | None:
+    """How many of the first records will be loaded, the button, and the rows as they will be stored."""
+    inspection = found.inspection
+    if inspection is None:
+        st.error(markdown_safe(found.problem or ""), icon=":material/error:")
+        return None
     rejected = inspection.rejects.height
-    taken = inspection.received - rejected
-    st.markdown(
-        f"Of the first **{inspection.received:,}** records **{taken:,}** will be loaded and **{rejected:,}** rejected."
-    )
-    for kind, rows in inspection.previews.items():
-        filled = [name for name in rows.columns if rows[name].null_count() < rows.height]
-        with st.expander(f"First {_KIND_NAMES[kind]} as they will be stored ({rows.height:,})", expanded=True):
-            st.dataframe(rows.select(filled), hide_index=True, height=240, key=None)
-    if rejected:
-        with st.expander(f"Records that will be rejected ({rejected:,})", expanded=True):
-            st.dataframe(inspection.rejects, hide_index=True, height=200)
-            st.caption("After loading they can be downloaded, repaired and sent again.")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(
+            f"Of the first {fmt.plural(inspection.received, 'record')} **{inspection.received - rejected:,} will be "
+            f"loaded** and **{rejected:,} rejected**.",
+            width="content",
+        )
+        st.button(
+            "Load this file", key=f"data_load_{ready.key}", type="primary", icon=":material/download:",
+            on_click=_start, args=(runtime, [ready]),
+        )  # fmt: skip
+    preview(inspection)
+    return ready
 
 
-def _templates() -> None:
-    """Downloadable files in Trimtab's own layouts."""
-    with st.expander("Templates of Trimtab's own layouts"):
-        st.caption("Only trace_id, span_id and a signal's kind are required. Unknown columns are kept as attributes.")
-        columns: Any = st.columns(len(LAYOUTS))
-        for column, kind in zip(columns, LAYOUTS, strict=True):
-            for form in ("csv", "jsonl"):
-                column.download_button(
-                    f"{kind}.{form}",
-                    data=template(kind, form),
-                    file_name=f"{kind}.{form}",
-                    key=f"data_template_{kind}_{form}",
-                    on_click="ignore",
-                    width="stretch",
-                )
+def _stated_source(key: str) -> str | None:
+    """The source that the operator typed; None while it is the suggested one."""
+    typed = (st.session_state.get(f"data_source_{key}") or "").strip()
+    suggested = st.session_state.setdefault("data_suggested", {}).get(key)
+    return typed if typed and typed != suggested else None
+
+
+def _start(runtime: Runtime, files: list[Ready]) -> None:
+    """Queue files, and keep their mappings for the next ones of the same sources."""
+    for ready in files:
+        if ready.mapping is not None:
+            sources.save(runtime.store, ready.source, ready.mapping.to_json(), ready.columns)
+        load_id = runtime.uploads.submit(ready.upload, source=ready.source, mapping=ready.mapping)
+        st.session_state[_STARTED][ready.key] = load_id
+    if all(key in st.session_state[_STARTED] for key in st.session_state[_RECEIVED]):
+        st.session_state[_ROUND] += 1
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "KB", "MB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"

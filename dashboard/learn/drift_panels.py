@@ -73,7 +73,7 @@ def chosen_user(frame: pl.DataFrame) -> dict[str, Any] | None:
     return own.row(0, named=True) if own.height else None
 
 
-def user_panel(finding: dict[str, Any], min_events: int, theme: Theme) -> None:
+def user_panel(finding: dict[str, Any], theme: Theme) -> None:
     """One user's events with the change point, and the two rates with their intervals."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -101,11 +101,7 @@ def user_panel(finding: dict[str, Any], min_events: int, theme: Theme) -> None:
             "the data differ most, so the change looks larger than it is; the test is the p-value."
         )
         with states.guarded("The events", key="events"):
-            events = data.query(drift.events, min_events=min_events, user_id=finding["user_id"])
-            events = events.filter(metric=finding["metric"])
-            if events.is_empty():
-                st.caption("This user's events have moved to the other metric since the run; run drift again.")
-                return
+            events = data.query(drift.user_events, finding["user_id"], finding["metric"])
             st.plotly_chart(
                 figures.events_over_time(
                     events, theme, changed_at=finding["changed_at"] if finding["flagged"] else None,

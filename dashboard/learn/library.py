@@ -67,7 +67,6 @@ def _table(frame: pl.DataFrame, books: pl.DataFrame) -> pl.DataFrame:
         pl.when("tested").then(pl.lit("tested effect")).otherwise(pl.lit("hypothesis")).alias("kind"),
         pl.format("{} good, {} bad", "good", "bad").alias("evidence"),
         "value",
-        "version",
         pl.col("updated_at").alias("changed"),
     )
 

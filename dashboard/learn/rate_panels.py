@@ -4,7 +4,6 @@ import json
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import polars as pl
 import streamlit as st
 
@@ -16,16 +15,22 @@ from dashboard.ui import text
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.exploration import rates
-from store import exploration, rewards
-from store.connection import Store
+from store import exploration
 
 __all__ = ["agent_panel", "history_table", "missing_panel", "without_recommendation"]
 
 
-def without_recommendation(store: Store) -> pl.DataFrame:
-    """Agents with two or more arms that have too few traces for a rate (agent), and what each still needs (reason)."""
-    found = rates.recommend(rewards.by_arm(store), rng=np.random.default_rng(0))
-    return found.filter(pl.col("status") != "recommended").select("agent", "reason")
+def without_recommendation(arms: pl.DataFrame) -> pl.DataFrame:
+    """Agents with two or more arms that have too few traces for a rate (agent), and what each still needs (reason).
+
+    `arms` has the columns `means.MEANS`: every arm as the active reward model knows it.
+    """
+    least = rates.ExplorationConfig().min_traces
+    several = arms.filter(pl.len().over("agent") > 1)
+    short = several.filter(pl.col("n") < least).with_columns(
+        needs=pl.format("arm {} has {} traces with signals and needs {} more", "arm", "n", least - pl.col("n"))
+    )
+    return short.group_by("agent", maintain_order=True).agg(reason=pl.col("needs").str.join("; "))
 
 
 def agent_panel(
@@ -49,7 +54,7 @@ def agent_panel(
 
 
 def missing_panel(recommendations: pl.DataFrame) -> None:
-    """Agents whose arms have too few traces, and what each still needs (`pipelines.exploration.rates` rows)."""
+    """Agents whose arms have too few traces, and what each still needs (columns agent and reason)."""
     with st.container(border=True):
         st.markdown(f"**{fmt.plural(recommendations.height, 'agent')} without a recommendation**")
         for agent, reason in recommendations.select("agent", "reason").iter_rows():

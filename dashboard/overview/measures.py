@@ -125,7 +125,7 @@ def _feedback(now: Measures, before: Measures | None) -> Measure:
     if n < fmt.MINIMUM_RATE:
         return Measure("Feedback coverage", fmt.NONE, fmt.missing(n, fmt.MINIMUM_RATE, "trace"), help)
     rate = wilson_interval(now["feedback"], n)
-    detail = f"{fmt.interval_percent(rate)}, {now['feedback']:,} of {n:,}"
+    detail = f"{fmt.interval_percent(rate)}, n {n:,}"
     if before is None or before["traces"] < fmt.MINIMUM_RATE:
         return Measure("Feedback coverage", fmt.percent(rate.estimate), detail, help)
     difference = newcombe_difference(now["feedback"], n, before["feedback"], before["traces"])

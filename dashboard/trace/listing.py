@@ -14,7 +14,18 @@ from store.scope import Scope, TraceFilter
 from store.search import Found
 from store.traces import SORTS, Sort
 
-__all__ = ["PAGE_SIZE", "Wanted", "active", "controls", "found", "open_trace", "table", "toolbar"]
+__all__ = [
+    "PAGE_SIZE",
+    "Wanted",
+    "active",
+    "controls",
+    "found",
+    "neighbours",
+    "open_trace",
+    "pager",
+    "table",
+    "toolbar",
+]
 
 PAGE_SIZE: Final = 50
 
@@ -228,6 +239,13 @@ def table(frame: pl.DataFrame, *, key: str, alt: str, without: tuple[str, ...] =
     if chosen and chosen[0] < frame.height:
         open_trace(frame["trace_id"][chosen[0]])
         st.rerun()
+
+
+def pager(total: int) -> int:
+    """The buttons of the pages of `total` traces; the page chosen, from 1."""
+    pages = max(1, -(-total // PAGE_SIZE))
+    chosen = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    return min(max(1, chosen), pages)
 
 
 def open_trace(trace_id: str | None) -> None:

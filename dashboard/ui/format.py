@@ -9,16 +9,18 @@ import polars as pl
 from pipelines.stats.proportion import Interval
 
 __all__ = [
-    "MINIMUM_MEAN", "MINIMUM_RATE", "NONE", "change", "count", "date_range", "duration", "interval_percent",
-    "mean_interval", "mean_limits", "missing", "money", "percent", "plural", "points", "relative", "reward", "short_id",
-    "utc",
+    "MINIMUM_MEAN", "MINIMUM_POINT", "MINIMUM_RATE", "NONE", "change", "count", "date_range", "duration",
+    "interval_percent", "mean_interval", "mean_limits", "missing", "money", "percent", "plural", "points",
+    "relative", "reward", "short_id", "utc",
 ]  # fmt: skip
 
 NONE: Final = "–"
 
-# Below these a page says "not enough data" instead of a number: trials of a rate, traces of a mean.
+# Below these a page says "not enough data" instead of a number: trials of a rate, traces of a mean, traces of a point
+# of a course over time.
 MINIMUM_RATE: Final = 20
 MINIMUM_MEAN: Final = 30
+MINIMUM_POINT: Final = 10
 
 _Z95: Final = 1.959963984540054
 

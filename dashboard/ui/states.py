@@ -1,7 +1,7 @@
-"""What a page shows instead of its content: nothing yet, not enough data, an error it can recover from."""
+"""What a page shows instead of its content: nothing yet, not enough data, not ready yet, an error to recover from."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import streamlit as st
 
@@ -25,13 +25,15 @@ def not_enough(what: str, have: int, need: int, noun: str) -> None:
 
 
 @contextmanager
-def guarded(what: str, *, key: str) -> Iterator[None]:
-    """Show an error of the store inside the page instead of breaking it. `what` is ours and starts the sentence.
+def guarded(what: str, *, key: str, height: int | None = None) -> Iterator[None]:
+    """Show an error of the store inside the page instead of breaking it, and a placeholder while it is slow.
 
-    The error's own text may quote data, so it is shown as plain text.
+    `what` is ours and starts the sentence; `height` of the placeholder in pixels, None for none. The error's own text
+    may quote data, so it is shown as plain text.
     """
     try:
-        yield
+        with st.skeleton(height=height) if height else nullcontext():
+            yield
     except QueryTimeout as error:
         st.warning(
             f"{what} took longer than {error.seconds:g} s and was stopped, so that other pages stay fast. "

@@ -42,4 +42,4 @@ with states.guarded("Drift", key="drift"):
     if chosen is None:
         st.caption("The user that the address names was not scanned, or is not in this list.")
     else:
-        drift_panels.user_panel(chosen, run["min_events"], theme.current())
+        drift_panels.user_panel(chosen, theme.current())

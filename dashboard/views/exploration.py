@@ -1,13 +1,15 @@
 """Exploration: how often should each agent try something other than its best arm?"""
 
+import json
+
 import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
-from dashboard.learn import actions, rate_panels
+from dashboard.learn import actions, means, rate_panels
 from dashboard.ui import filters, states, theme
 from dashboard.ui import format as fmt
-from store import exploration
+from store import exploration, rewards
 
 now = runtime.current().clock.now()
 selection = filters.current()
@@ -18,7 +20,9 @@ actions.notice()
 with states.guarded("Exploration rates", key="exploration"):
     current = data.query(exploration.current)
     history = data.query(exploration.history)
-    short = data.query(rate_panels.without_recommendation)
+    model = data.query(rewards.models, 1)
+    arms = json.loads(model["parameters"][0]).get("arm_means", []) if model.height else []
+    short = rate_panels.without_recommendation(means.means(arms))
     if selection.scope.agents:
         wanted = pl.col("agent").is_in(selection.scope.agents)
         current, history, short = current.filter(wanted), history.filter(wanted), short.filter(wanted)
@@ -37,7 +41,7 @@ with states.guarded("Exploration rates", key="exploration"):
         f"{fmt.plural(applied.height, 'agent')} {'has' if applied.height == 1 else 'have'} an applied rate. "
         "A rate says which share of decisions may leave the best arm to learn about the others."
     )
-    st.caption("Estimates use all traces with signals; the time range of the sidebar does not apply. A fixed look.")
+    st.caption("Estimates use all traces with signals: the time range does not apply. Intervals are for one look.")
     by_agent = {row["agent"]: row for row in applied.iter_rows(named=True)}
     colours = theme.current()
     for row in waiting.iter_rows(named=True):

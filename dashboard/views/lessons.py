@@ -40,7 +40,7 @@ with states.guarded("The lessons", key="lessons"):
     st.markdown(
         f"**{fmt.plural(active.height, 'active lesson')} for {served}.** "
         f"{fmt.plural(waiting, 'proposal')} wait{'s' if waiting == 1 else ''} in Review, "
-        f"{frame.height - active.height - waiting:,} are retired or rejected. As of {now:%H:%M} UTC."
+        f"{frame.height - active.height - waiting:,} retired or rejected. As of {now:%H:%M} UTC."
     )
     listed, served_text = st.tabs([_LIBRARY, _PLAYBOOKS], key="lessons_tab", on_change="rerun", bind="query-params")
     if listed.open:

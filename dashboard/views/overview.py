@@ -1,5 +1,6 @@
 """Overview: is anything wrong, and what waits for me."""
 
+import polars as pl
 import streamlit as st
 
 from dashboard import charts, data, runtime
@@ -17,7 +18,16 @@ selection = filters.current()
 scope = selection.scope
 colours = theme.current()
 
+
+@st.fragment(run_every="20s")
+def follow(shown: int) -> None:
+    """Draw the page anew once there is new data, for those who leave it open."""
+    if data.version() != shown:
+        st.rerun()
+
+
 st.title("Overview", anchor=False)
+follow(data.version())
 
 if selection.empty:
     panels.first_screen(current.settings.inbox.resolve())
@@ -34,7 +44,7 @@ st.caption(
 with states.guarded("The state of jobs", key="jobs"):
     panels.failing(data.fresh(job_runs.failing), now)
 
-with states.guarded("The headline numbers", key="headline"):
+with states.guarded("The headline numbers", key="headline", height=130):
     headline = data.query(overview.headline, scope).row(0, named=True)
     if headline["traces"] == 0 and selection.traces:
         states.nothing(
@@ -51,7 +61,10 @@ with side, states.guarded("What waits for you", key="waiting"):
     panels.waiting(counts, data.fresh(job_runs.failing).height)
 
 unit = BUCKET_WORDS[selection.bucket]
-with chart.container(border=True, height="stretch", gap="xsmall"), states.guarded("Traces over time", key="traces"):
+with (
+    chart.container(border=True, height="stretch", gap="xsmall"),
+    states.guarded("Traces over time", key="traces", height=300),
+):
     per_bucket = data.query(overview.per_bucket, scope, selection.bucket)
     ran, failed = int(per_bucket["traces"].sum()), int(per_bucket["errors"].sum())
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -69,7 +82,7 @@ with chart.container(border=True, height="stretch", gap="xsmall"), states.guarde
             alt=f"Traces per {unit} by agent, {ran:,} in all, of which {failed:,} failed",
         )
 
-with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time", key="rewards"):
+with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time", key="rewards", height=230):
     st.markdown(f"**Mean reward per {unit}, with its 95 % interval**")
     rewards = data.query(overview.reward_per_bucket, scope, selection.bucket)
     rewarded = int(rewards["rewarded"].sum())
@@ -81,15 +94,19 @@ with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time"
         )
         st.caption(f"{why[0].upper()}{why[1:]}.")
     else:
-        limits = fmt.mean_limits(rewards, n="rewarded", mean="reward", variance="reward_variance", sd2="reward_sd2")
+        enough = rewards.filter(pl.col("rewarded") >= fmt.MINIMUM_POINT)
+        limits = fmt.mean_limits(enough, n="rewarded", mean="reward", variance="reward_variance", sd2="reward_sd2")
         st.plotly_chart(
             charts.reward_over_time(limits, selection.bucket, colours, height=230),
             key="reward-over-time",
             config=charts.CONFIG,
             alt=f"Mean reward per {unit} with its interval, {rewarded:,} rewarded traces",
         )
+        if enough.height < rewards.height:
+            thin = fmt.plural(rewards.height - enough.height, unit)
+            st.caption(f"{thin} with fewer than {fmt.MINIMUM_POINT} rewarded traces left out.")
 
-with states.guarded("Agents", key="agents"):
+with states.guarded("Agents", key="agents", height=160):
     st.subheader("Agents", anchor=False)
     table = data.query(overview.agents, scope)
     if table.is_empty():

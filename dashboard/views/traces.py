@@ -14,6 +14,7 @@ from dashboard.trace.spans import spans_tab
 from dashboard.trace.waterfall import waterfall_tab
 from dashboard.ui import filters, states
 from store import signals, spans, traces
+from store.traces import Neighbours
 
 selection = filters.current()
 trace_id = st.query_params.get("trace", "")
@@ -28,30 +29,31 @@ if selection.empty:
 if not trace_id:
     st.title("Traces", anchor=False)
     wanted = listing.controls(selection.scope, compact=False)
-    with states.guarded("The list of traces", key="traces"):
+    with states.guarded("The list of traces", key="traces", height=400):
         narrowed, result = listing.found(wanted)
-        place = st.session_state.get("page", 1)
-        offset = (max(1, place) - 1) * listing.PAGE_SIZE
-        page = data.query(traces.page, narrowed, sort=wanted.sort, limit=listing.PAGE_SIZE, offset=offset)
-        listing.toolbar(wanted, page.total, result, selection.words)
-        if page.total == 0:
+        total = data.query(traces.count, narrowed)
+        listing.toolbar(wanted, total, result, selection.words)
+        if total == 0:
             states.nothing("No trace matches", "Choose a longer time range in the sidebar, or clear filters.")
         else:
-            listing.table(page.rows, key="traces-table", alt=f"Traces, page {place} of the list")
-            pages = -(-page.total // listing.PAGE_SIZE)
-            if pages > 1:
-                st.pagination(pages, key="page", bind="query-params")
+            # The pager stands below the table, but says which rows to fetch.
+            rows_slot = st.container()
+            place = listing.pager(total)
+            offset = (place - 1) * listing.PAGE_SIZE
+            page = data.query(traces.page, narrowed, sort=wanted.sort, limit=listing.PAGE_SIZE, offset=offset)
+            with rows_slot:
+                listing.table(page.rows, key="traces-table", alt=f"Traces, page {place} of the list")
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small", key="trace-steps"):
     steps_slot = st.container(horizontal=True, vertical_alignment="center", gap="small")
     related_slot = st.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
     wanted = listing.controls(selection.scope, compact=True)
-place = None
+beside: Neighbours | None = None
 with states.guarded("The place in the list", key="place"):
-    place = listing.neighbours(wanted, trace_id)
+    beside = listing.neighbours(wanted, trace_id)
 with steps_slot:
-    header.steps(place)
+    header.steps(beside)
 
 with states.guarded("The trace", key="trace"):
     trace = data.query(traces.one, trace_id).row(0, named=True)

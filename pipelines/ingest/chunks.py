@@ -7,7 +7,7 @@ import pyarrow as pa
 
 CHUNK_BYTES = 16 << 20
 MAX_RECORD_BYTES = 16 << 20
-CHUNK_RECORDS = 1 << 18
+CHUNK_RECORDS = 1 << 17
 FIRST_BYTES = 1 << 20
 LEAST_BYTES = 4096
 

@@ -23,11 +23,11 @@ from pipelines.ingest.chunks import (
     next_size,
 )
 from pipelines.ingest.csv_dialect import Dialect, Header, read_header, sniff
+from pipelines.ingest.csv_measure import measure
 from pipelines.ingest.csv_split import (
     LOOKAHEAD_BYTES,
     Grammar,
     Records,
-    measure,
     split,
     unclosed_fault,
 )

@@ -10,13 +10,13 @@ text alone, never on how it is cut into chunks.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from pipelines.ingest.window import Extent, Positions, count_lines, line_ends, positions
+from pipelines.ingest.window import Positions, count_lines, line_ends, positions
 
 QUOTE = 34
 FEED, RETURN = 10, 13
@@ -50,6 +50,12 @@ class Grammar:
         """A record without quotes in unquoted fields."""
         cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"' + self._mark() + rb"\r\n]++)?+"
         return re.compile(cell + rb"(?:" + self._mark() + cell + rb")*+")
+
+    @cached_property
+    def whole_fields(self) -> re.Pattern[bytes]:
+        """As many fields with their delimiters as are well formed."""
+        mark = self._mark()
+        return re.compile(rb'(?:(?:"[^"]*+(?:""[^"]*+)*+"|[^"' + mark + rb"\r\n]++)?+" + mark + rb")*+")
 
     @cached_property
     def special(self) -> re.Pattern[bytes]:
@@ -263,63 +269,4 @@ def unclosed_fault(line: bytes, grammar: Grammar, columns: Sequence[str]) -> tup
     return column, (
         f"the quote opened at character {character} ({where}) is not closed properly: a closing quote must be "
         "followed by a delimiter or the line end, and a quote inside quoted text must be written twice"
-    )
-
-
-def measure(blocks: Iterable[bytes], grammar: Grammar) -> Extent | None:
-    """How far the record at the start of `blocks` reaches, without holding it; None when its first line is given up."""
-    state, stray, size, breaks, last = "start", False, 0, 0, -1
-    for block in blocks:
-        at = 0
-        while at < len(block):
-            byte = block[at]
-            if state == "start":
-                state = "quoted" if byte == QUOTE else "plain"
-                at += byte == QUOTE
-            elif state == "quoted":
-                found = block.find(b'"', at)
-                at = len(block) if found < 0 else found + 1
-                state = "quoted" if found < 0 else "closed"
-            elif state == "closed" and byte == QUOTE:
-                state, at = "quoted", at + 1
-            elif state == "return":
-                return Extent(size - 1, size + (byte == FEED), breaks)
-            else:
-                if state == "plain":
-                    match = grammar.special.search(block, at)
-                    at = len(block) if match is None else match.end()
-                    if match is None:
-                        continue
-                    byte = block[at - 1]
-                    if byte == QUOTE:
-                        stray = True
-                        continue
-                else:
-                    at += 1
-                if byte == grammar.delimiter:
-                    state = "start"
-                elif byte in (FEED, RETURN):
-                    text = size + at - 1
-                    breaks += count_lines(block[: at - 1], last)
-                    if text > grammar.lookahead_bytes or (stray and breaks):
-                        return None
-                    if byte == RETURN and at == len(block):
-                        state, breaks = "return", breaks + 1
-                        continue
-                    pair = byte == RETURN and block[at] == FEED
-                    return Extent(text, size + at + pair, breaks + 1)
-                else:
-                    return None
-        if state != "return":
-            breaks += count_lines(block, last)
-        last = block[-1] if block else last
-        size += len(block)
-        if size > grammar.lookahead_bytes + 1:
-            return None
-    if state == "return":
-        return Extent(size - 1, size, breaks)
-    return (
-        None
-        if state == "quoted" or (stray and breaks) or size > grammar.lookahead_bytes
-        else Extent(size, size, breaks + 1)
     )

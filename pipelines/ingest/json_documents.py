@@ -5,7 +5,6 @@ one bad record costs only itself. What breaks the document as a whole (it ends e
 array or object, or it is one object that is not valid) raises FileRejected with the position.
 """
 
-import json
 import re
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.ingest.chunks import CHUNK_BYTES, FIRST_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState, advance, next_size
 from pipelines.ingest.json_chunks import SCHEMA, RawTexts, long_chunk, object_chunk
+from pipelines.ingest.json_envelope import KEY_BYTES, LIST_KEYS, PART_KEYS, is_envelope, member_name
 from pipelines.ingest.json_structure import Siblings, member_key, siblings, skip_sibling
 from pipelines.ingest.json_values import engine, object_faults
 from pipelines.ingest.record_bytes import RAW_BYTES, byte_faults
@@ -23,21 +23,12 @@ from store.errors import FileRejected
 
 __all__ = ["is_envelope", "read_document"]
 
-# Lists under these keys hold records, unless their neighbours show that the object is one trace itself.
-LIST_KEYS = frozenset({"data", "traces", "runs", "resourceSpans", "resource_spans"})
-PART_KEYS = frozenset({"observations", "scores", "spans"})
-TRACE_KEYS = frozenset({"trace", "trace_id", "traceId", "info", "messages"})
-RECORD_KEYS = TRACE_KEYS | {"id", "input", "output"}
-
 WHOLE_BYTES = 16 << 20
-MAX_DOCUMENT_BYTES = 256 << 20
-KEY_BYTES = 64 << 10
-MAX_MEMBERS = 10_000
+MAX_DOCUMENT_BYTES = 64 << 20
 
 _SPACE = b" \t\r\n"
 _TRIM = " \t\r\n,"
 _TEXT = re.compile(rb"[^ \t\r\n]")
-_RECORD_LIST = re.compile(rb"\[[ \t\r\n]*\{")
 _OPEN_LIST = re.compile(rb"\[[ \t\r\n]*[{\]]")
 
 
@@ -67,26 +58,6 @@ def read_document(
     finally:
         reader.connection.close()
         window.close()
-
-
-def is_envelope(data: bytes) -> bool:
-    """Whether an object, of which `data` is what follows its `{`, stands for the lists of records in it.
-
-    It does if data, traces, runs or resourceSpans is a list of objects, or observations, scores or spans is one and
-    the object is not a record itself (it has no id, input, messages, ...).
-    """
-    found = siblings(data)
-    starts = [0, *(found.ends[:MAX_MEMBERS] + 1).tolist()]
-    names: set[str] = set()
-    lists: set[str] = set()
-    for start in starts:
-        member = member_key(data[start : start + KEY_BYTES])
-        if member is not None:
-            name = _name(member[0])
-            names.add(name)
-            if _RECORD_LIST.match(data, start + member[1]):
-                lists.add(name)
-    return bool(lists & LIST_KEYS and not names & TRACE_KEYS) or bool(lists & PART_KEYS and not names & RECORD_KEYS)
 
 
 class _DocumentReader:
@@ -255,7 +226,7 @@ class _DocumentReader:
                     raise self._broken('expected "key": value') if len(data) > 1 else self._ended()
                 break
             opening = _OPEN_LIST.match(data, start + member[1])
-            if opening is not None and _name(member[0]) in LIST_KEYS | PART_KEYS:
+            if opening is not None and member_name(member[0]) in LIST_KEYS | PART_KEYS:
                 self._consume(start + member[1] + 1)
                 self.place = "list:first"
                 return
@@ -321,11 +292,3 @@ class _DocumentReader:
             f"{self.line:,}, byte {self.window.offset + 1:,} on, does not end.",
             "Copy or export it again.",
         )
-
-
-def _name(quoted: bytes) -> str:
-    """The key that a quoted key stands for."""
-    try:
-        return str(json.loads(quoted))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return quoted.decode("utf-8", errors="replace")

@@ -29,24 +29,25 @@ OUTSIDE = Nesting()
 class Siblings:
     """Texts that stand side by side in an array or object: they end at `ends` (commas), the list itself at `close`.
 
-    `close` is -1 where the text ends first; `after` is where the scan then stands.
+    `close` is -1 where the text ends first; `after` is where the scan then stands; `deepest` is the deepest level seen.
     """
 
     ends: Positions
     close: int
     after: Nesting
+    deepest: int
 
 
 def siblings(data: bytes, before: Nesting = OUTSIDE) -> Siblings:
     """Commas of the current level in `data`, which begins inside that level, and the bracket that closes it."""
-    ends = [np.zeros(0, np.int64)]
+    ends, deepest = [np.zeros(0, np.int64)], 0
     for at in range(0, len(data), PIECE_BYTES):
         found = _scan(data[at : at + PIECE_BYTES], before)
         ends.append(found.ends + at)
-        before = found.after
+        before, deepest = found.after, max(deepest, found.deepest)
         if found.close >= 0:
-            return Siblings(np.concatenate(ends), found.close + at, before)
-    return Siblings(np.concatenate(ends), -1, before)
+            return Siblings(np.concatenate(ends), found.close + at, before, deepest)
+    return Siblings(np.concatenate(ends), -1, before, deepest)
 
 
 def _scan(data: bytes, before: Nesting) -> Siblings:
@@ -70,7 +71,8 @@ def _scan(data: bytes, before: Nesting) -> Siblings:
         escaped=escaped,
         depth=int(depth[-1]) if len(depth) else before.depth,
     )
-    return Siblings(places[(steps == 0) & (depth == 0)], close, after)
+    deepest = int(depth.max()) if len(depth) else before.depth
+    return Siblings(places[(steps == 0) & (depth == 0)], close, after, deepest)
 
 
 def unescaped(view: Bytes, quotes: Positions, *, escaped: bool = False) -> tuple[Positions, bool]:

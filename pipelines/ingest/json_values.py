@@ -7,20 +7,16 @@ that look like such a case go through Python's parser too, with those extensions
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.ingest.json_structure import unescaped
-from pipelines.ingest.window import Bytes, Positions, positions
+from pipelines.ingest.json_suspects import MAX_DEPTH, Bounds, suspects
+from pipelines.ingest.window import Bytes
 
-Bounds = npt.NDArray[np.int32]
-
-MAX_DEPTH = 64
 MAX_KEYS = 2_000
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]|NaN|Infinity', re.DOTALL)
@@ -44,28 +40,28 @@ def object_faults(texts: pa.StringArray, connection: duckdb.DuckDBPyConnection) 
     if not len(texts):
         return {}
     bounds, data = _layout(texts)
-    suspects = _deep(bounds, data) | _lenient(bounds, data) if len(data) else set()
+    deep, lenient = suspects(bounds, data)
     connection.register("texts", pa.table({"json": texts}))
     try:
         valid = connection.execute("SELECT json_valid(json) AS valid FROM texts").to_arrow_table()["valid"]
     finally:
         connection.unregister("texts")
-    suspects.update(np.flatnonzero(~valid.to_numpy(zero_copy_only=False)).tolist())
-    suspects.update(np.flatnonzero(~pc.starts_with(texts, "{").to_numpy(zero_copy_only=False)).tolist())
+    invalid = set(np.flatnonzero(~valid.to_numpy(zero_copy_only=False)).tolist())
+    others = set(np.flatnonzero(~pc.starts_with(texts, "{").to_numpy(zero_copy_only=False)).tolist())
     faults = {}
-    for index in sorted(suspects):
-        reason = text_fault(texts[index].as_py(), None if valid[index].as_py() else connection)
+    for index in sorted(deep | lenient | invalid | others):
+        reason = _fault(texts[index].as_py(), index in deep, connection if index in invalid else None)
         if reason is not None:
             faults[index] = reason
     return faults
 
 
-def text_fault(text: str, connection: duckdb.DuckDBPyConnection | None) -> str | None:
+def _fault(text: str, deep: bool, connection: duckdb.DuckDBPyConnection | None) -> str | None:
     """Why one text is not a JSON object that can be taken, with the place of the error; None if it is one.
 
-    `connection` is for the engine's own reason; leave it out where the engine takes the text.
+    `deep`: look for nesting that is too deep; `connection` is for the engine's own reason, if it refuses the text.
     """
-    too_deep = _too_deep_at(text)
+    too_deep = _too_deep_at(text) if deep else None
     if too_deep is not None:
         return f"the JSON is nested deeper than {MAX_DEPTH} levels ({_where(text, too_deep)})"
     try:
@@ -163,8 +159,8 @@ def _refuse(name: str) -> NoReturn:
     raise _NotStandard(name)
 
 
-# Only the form is checked: numbers stay text, so that huge ones cost nothing, and objects are not kept.
-_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_int=str, parse_float=str, object_pairs_hook=len)
+# Only the form is checked: numbers, however long, and objects are not kept.
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_int=len, parse_float=len, object_pairs_hook=len)
 
 
 def _layout(texts: pa.StringArray) -> tuple[Bounds, Bytes]:
@@ -174,69 +170,8 @@ def _layout(texts: pa.StringArray) -> tuple[Bounds, Bytes]:
     return bounds, np.frombuffer(data, np.uint8, count=int(bounds[-1]))
 
 
-def _deep(bounds: Bounds, data: Bytes) -> set[int]:
-    """Texts nested deeper than 64 levels."""
-    opening = _brackets(data, 123)
-    if not (np.diff(np.searchsorted(opening, bounds)) > MAX_DEPTH).any():
-        return set()
-    closing = _brackets(data, 125)
-    quotes, _ = unescaped(data, positions(data, 34))
-    places = np.concatenate([opening, closing])
-    order = np.argsort(places, kind="stable")
-    places, steps = places[order], np.repeat([1, -1], [len(opening), len(closing)])[order]
-    text = np.searchsorted(bounds, places, side="right") - 1
-    outside = (np.searchsorted(quotes, places) - np.searchsorted(quotes, bounds)[text]) & 1 == 0
-    places, steps, text = places[outside], steps[outside], text[outside]
-    total = np.concatenate([[0], np.cumsum(steps)])
-    depth = total[1:] - total[np.searchsorted(places, bounds)][text]
-    return set(np.unique(text[depth > MAX_DEPTH]).tolist())
-
-
-def _brackets(data: Bytes, brace: int) -> Positions:
-    """Positions of a brace and of the square bracket that differs from it in one bit."""
-    step = 1 << 20
-    found = [np.flatnonzero((data[at : at + step] | 32) == brace) + at for at in range(0, len(data), step)]
-    return np.concatenate(found)
-
-
-def _lenient(bounds: Bounds, data: Bytes) -> set[int]:
-    """Texts with what the engine takes and RFC 8259 does not, possibly inside a string.
-
-    That is NaN or Infinity (in any case) as a value, or a comma before a closing bracket.
-    """
-    last = len(data) - 1
-    marks = [positions(data, byte) for byte in b"[,:"]
-    at, comma = np.concatenate(marks) + 1, np.repeat([False, True, False], [len(mark) for mark in marks])
-    for _ in range(2):
-        at = at + _SPACE[data[np.minimum(at, last)]]
-    at = np.minimum(at, last)
-    byte = data[at]
-    # More white space than was skipped, or a comma before a closing bracket.
-    odd = _SPACE[byte] | (comma & ((byte == 93) | (byte == 125)))
-    word = np.flatnonzero(_MAYBE[byte])
-    start = at[word] + (byte[word] == 45)
-    letters = [data[np.minimum(start + ahead, last)] | 32 for ahead in range(3)]
-    nan = (letters[0] == 110) & (letters[1] == 97) & (letters[2] == 110)
-    inf = (letters[0] == 105) & (letters[1] == 110) & (letters[2] == 102)
-    ending = data[np.minimum(start + 3, last)]
-    odd[word] |= (nan & _AFTER[ending]) | (inf & (_AFTER[ending] | (ending | 32 == 105)))
-    return set(np.unique(np.searchsorted(bounds, at[odd], side="right") - 1).tolist())
-
-
-def _table(members: bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Whether a byte is one of `members`, by byte."""
-    table = np.zeros(256, np.bool_)
-    table[list(members)] = True
-    return table
-
-
-_SPACE, _MAYBE, _AFTER = _table(b" \t\r\n"), _table(b"nNiI-"), _table(b" \t\r\n,]}")
-
-
 def _too_deep_at(text: str) -> int | None:
     """Position of the bracket that opens level 65."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return None
     depth = 0
     for match in _TOKEN.finditer(text):
         token = match.group()

@@ -11,7 +11,8 @@ import polars as pl
 
 from pipelines.jobs import JobResult
 from pipelines.lessons import draft
-from pipelines.lessons.contrast import ContrastConfig, contrast
+from pipelines.lessons.contrast import ContrastConfig, actions, contrast
+from pipelines.lessons.pairing import with_counterpart
 from pipelines.rewards.job import EVIDENCE_KINDS
 from pipelines.rewards.observations import observe
 from store import lessons, rewards
@@ -40,7 +41,9 @@ def run(context: "JobContext") -> JobResult:
     proposal = draft.propose(found, rollouts, steps, contrast_config=config)
     known = lessons.known(context.store)
     fresh = _ranked([one for one in proposal.drafts if one.key not in known], rollouts)[:MOST_PROPOSALS]
-    added = lessons.propose(context.store, _proposals(fresh), _evidence([one for _, one in fresh]))
+    acted = actions(steps, config)
+    evidence = _evidence([with_counterpart(one, rollouts, acted) for _, one in fresh])
+    added = lessons.propose(context.store, _proposals(fresh), evidence)
     return JobResult(added, _message(added, found.groups.height, len(proposal.drafts) - len(fresh), proposal.reasons))
 
 

@@ -21,7 +21,7 @@ def test_every_number_carries_its_interval_and_n():
     cards = _cards(FULL)
     # Wilson's limits of 50 of 1,000 and 100 of 1,000.
     assert (cards["Error rate"].value, cards["Error rate"].detail) == ("5.0 %", "3.8 to 6.5 %, n 1,000")
-    assert cards["Feedback coverage"].detail == "8.3 to 12.0 %, 100 of 1,000"
+    assert cards["Feedback coverage"].detail == "8.3 to 12.0 %, n 1,000"
     assert (cards["Mean reward"].value, cards["Mean reward"].detail) == ("0.600", "0.578 to 0.622, n 400")
     assert (cards["Cost"].value, cards["Cost"].detail) == ("$9.00", "$0.0100 a trace, n 900")
     assert (cards["Duration p50"].value, cards["Duration p50"].detail) == ("2.0 s", "p95 9.5 s, n 1,000")

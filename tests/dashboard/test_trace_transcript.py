@@ -10,8 +10,8 @@ from dashboard.trace.turns import Turn
 
 TRACE = {
     "trace_id": "t1", "agent": "desk", "agent_version": "v2", "model": "m", "task": "refund", "arm": None,
-    "started_at": datetime(2026, 11, 1, tzinfo=UTC), "seconds": 4.2, "status": "error", "reward": 0.31, "reward_sd": 0.1,
-    "reward_signals": 2,
+    "started_at": datetime(2026, 11, 1, tzinfo=UTC), "seconds": 4.2, "status": "error", "reward": 0.31,
+    "reward_sd": 0.1, "reward_signals": 2,
 }  # fmt: skip
 SIGNALS = [{"kind": "thumb", "name": None, "value": 0.0, "annotator_kind": "user", "text": "no\nhelp"}]
 

@@ -10,8 +10,9 @@ from dashboard.trace.turns import Message, Turn, conversation, messages
 
 def _step(number, kind, *, input=None, output=None, name=None, status="ok", message=None):
     return {
-        "step": number, "span_id": f"s{number}", "kind": kind, "name": name, "status": status, "status_message": message,
-        "input": input, "output": output, "input_characters": None, "output_characters": output and len(output),
+        "step": number, "span_id": f"s{number}", "kind": kind, "name": name, "status": status,
+        "status_message": message, "input": input, "output": output, "input_characters": None,
+        "output_characters": output and len(output),
     }  # fmt: skip
 
 

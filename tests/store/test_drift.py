@@ -70,7 +70,12 @@ def test_users_without_enough_stated_events_are_judged_by_their_rewards(publish,
         "loud": drift.STATED, "quiet": drift.REWARD,
     }  # fmt: skip
     # Medians are .2 (agent a) and .7 (agent b): in order of time and id, .1 and .9, then .4 and .6.
-    assert drift.events(store, min_events=3, user_id="quiet")["value"].to_list() == [0, 1, 1, 0]
+    assert events.filter(user_id="quiet")["value"].to_list() == [0, 1, 1, 0]
+    for user, metric in (("quiet", drift.REWARD), ("loud", drift.STATED)):
+        own = drift.user_events(store, user, metric)
+        assert own.equals(events.filter(user_id=user))
+        assert drift.user_events(store, user, metric, limit=2).equals(own.tail(2))
+    assert drift.user_events(store, "nobody", drift.STATED).is_empty()
 
 
 def test_a_median_that_ties_with_the_top_counts_as_above(publish, store):

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from pipelines.ingest import csv_split
 from pipelines.ingest.chunks import CHUNK_RECORDS, Chunk, ReaderState, Reject
+from pipelines.ingest.csv_measure import measure
 from pipelines.ingest.csv_records import Dialect, read_csv, read_header, sniff
-from pipelines.ingest.csv_split import Grammar, measure, split, split_clean, split_exact
+from pipelines.ingest.csv_split import Grammar, split, split_clean, split_exact
 from pipelines.ingest.record_bytes import RAW_BYTES
 from pipelines.ingest.source import Source
 from store.errors import FileRejected

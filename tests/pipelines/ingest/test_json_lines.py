@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pipelines.ingest.chunks import Chunk, Reject
 from pipelines.ingest.json_lines import extract, keys_of, read_lines
-from pipelines.ingest.json_values import MAX_DEPTH, engine, object_faults
+from pipelines.ingest.json_suspects import MAX_DEPTH
+from pipelines.ingest.json_values import engine, object_faults
 from pipelines.ingest.record_bytes import RAW_BYTES
 from pipelines.ingest.source import Source
 from store.errors import FileRejected
