@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 # The demo has files of its own, so that it never mixes with your data.
 DEMO := TRIMTAB_DB=data/demo.duckdb TRIMTAB_INBOX=data/demo-inbox
-PYTEST ?=
+PYTEST ?= -n 2 --dist loadfile
 # A Python of your choice: make setup PYTHON3=/path/to/python3.12
 PYTHON3 ?=
 

@@ -27,9 +27,12 @@ def main() -> None:
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     scale = 100 if arguments.quick else 1
-    lines = [*_head(scale), *_ingest(work, scale), *_pages(work, scale), *_server(work)]
     target = work / "RESULTS.md" if arguments.quick else _HERE / "RESULTS.md"
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sections = (lambda: _server(work), lambda: _pages(work, scale), lambda: _ingest(work, scale))
+    lines = _head(scale)
+    for section in sections:
+        lines += section()
+        target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"written: {target}")
 
 

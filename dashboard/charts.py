@@ -127,7 +127,12 @@ def waterfall(bars: pl.DataFrame, theme: Theme, *, timed: bool, selected: str | 
             marker={
                 "color": theme.kinds.get(kind, theme.muted),
                 "line": {"color": theme.error, "width": [2 if failed else 0 for failed in bad]},
-                "pattern": {"shape": ["/" if failed else "" for failed in bad], "fillmode": "overlay", "fgcolor": theme.surface, "size": 5},
+                "pattern": {
+                    "shape": ["/" if failed else "" for failed in bad],
+                    "fillmode": "overlay",
+                    "fgcolor": theme.surface,
+                    "size": 5,
+                },
             },
             hovertemplate="%{customdata[1]}<extra></extra>",
         )  # fmt: skip

@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TrimtabError, OSError) as error:
         return _report(error, 1)
     except SystemExit as stop:
-        return 0 if stop.code in (0, None) else 1
+        if stop.code not in (0, None):
+            return 1
+        print("Trimtab stops.", flush=True)
     finally:
         _close(runtime)
     return 0
@@ -71,7 +73,6 @@ def _close(runtime: Runtime) -> None:
         # Threads that outlived the grace would keep the process alive; nothing of theirs is half-written.
         print(f"Stopped while this was going on: {', '.join(left)}. It continues at the next start.", flush=True)
         os._exit(0)
-    print("Trimtab has stopped.", flush=True)
 
 
 def require_loopback(settings: Settings) -> None:

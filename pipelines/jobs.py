@@ -155,7 +155,7 @@ _JOBS = (
         every=timedelta(minutes=30),
         run=Run("pipelines.drift.job:run"),
         reads_data=True,
-        after=("link-signals",),
+        after=("link-signals", "rewards"),
     ),
 )
 

@@ -63,7 +63,7 @@ def backup(store: Store, target: Path) -> Backup:
 
 def _copy(store: Store, draft: Path) -> int:
     """Copy all tables into a new file, in one transaction; returns how many rows the copy holds."""
-    cursor = store._cursor()
+    cursor, _ = store._counted_cursor()
     alias = f"backup_{os.getpid():d}_{threading.get_ident():d}"
     try:
         present = cursor.execute("SELECT current_database()").fetchall()[0][0]
@@ -85,7 +85,7 @@ def _copy(store: Store, draft: Path) -> int:
     except duckdb.Error as error:
         raise store._translate(error) from error
     finally:
-        cursor.close()
+        store._give_back(cursor)
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, database: str) -> int:

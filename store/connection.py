@@ -4,7 +4,7 @@ Each read gets a cursor and a snapshot of its own, so a slow reader never blocks
 MVCC). A DuckDB connection must never be shared between threads: results come back silently wrong.
 
 When the disk fills up during a checkpoint, DuckDB puts the whole engine out of use; what was committed is safe in its
-log. The writer notices, lets the engine go and opens a new one, so that the process need not be restarted.
+log. The writer then lets the engine go and the next use opens a new one, so that the process need not be restarted.
 """
 
 import errno
@@ -46,7 +46,7 @@ class Store:
         # Held by whoever loads a file: loads run one after the other, live ingest goes on beside them.
         self.ingest_lock = threading.Lock()
         self._closed = False
-        self._readers = 0
+        self._open_cursors = 0
         self._engines = 1
         self._changed = threading.Condition(self._lock)
         connection = self._connect()
@@ -57,7 +57,7 @@ class Store:
         except BaseException:
             connection.close()
             raise
-        self._writer = Writer(self._cursor, self._translate, self._reopen)
+        self._writer = Writer(self._cursor, self._translate, self._retire)
 
     @classmethod
     def open(
@@ -97,18 +97,11 @@ class Store:
 
         Args: `timeout` in seconds for each statement; None for no limit.
         """
-        with self._changed:
-            self._readers += 1
-        cursor = None
+        cursor = self._reading_cursor()
         try:
-            cursor = self._reading_cursor()
             yield Reader(cursor, timeout)
         finally:
-            if cursor is not None:
-                cursor.close()
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
+            self._give_back(cursor)
 
     def write(self, work: Work[T]) -> T:
         """Run `work(connection)` in the writer, in one transaction; returns once it is on disk.
@@ -147,58 +140,66 @@ class Store:
         with self._lock:
             if self._closed:
                 raise StoreClosed
-            if self._connection is None:
-                self._connection = self._connect()
-                self._engines += 1
             try:
-                return self._connection.cursor()
+                return (self._connection or self._open_anew()).cursor()
             except duckdb.Error as error:
                 raise self._translate(error) from error
 
     def _reading_cursor(self) -> duckdb.DuckDBPyConnection:
-        """A cursor in a read transaction; waits for a new engine when this one has just gone out of use."""
-        with self._lock:
-            seen = self._engines
-            cursor = self._cursor()
+        """A cursor in a read transaction; waits for the new engine when this one has just gone out of use."""
+        cursor, engine = self._counted_cursor()
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             return cursor
-        except duckdb.FatalException as error:
-            cursor.close()
-            with self._changed:
-                # One that waits reads nothing.
-                self._readers -= 1
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._engines != seen or self._closed, _REOPEN_SECONDS)
-                self._readers += 1
-                if self._engines == seen and not self._closed:
-                    raise self._translate(error) from error
-            cursor = self._cursor()
+        except duckdb.FatalException:
+            self._give_back(cursor)
+        with self._changed:
+            self._changed.wait_for(lambda: self._engines != engine or self._connection is None, _REOPEN_SECONDS)
+        cursor, _ = self._counted_cursor()
+        try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             return cursor
         except duckdb.Error as error:
-            cursor.close()
+            self._give_back(cursor)
             raise self._translate(error) from error
 
-    def _reopen(self) -> None:
-        """Replace an engine that a fatal error has put out of use. Called by the writer, which has no cursor then.
+    def _counted_cursor(self) -> tuple[duckdb.DuckDBPyConnection, int]:
+        """A cursor to be given back, and the number of the engine it belongs to."""
+        with self._lock:
+            cursor = self._cursor()
+            self._open_cursors += 1
+            return cursor, self._engines
+
+    def _give_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        cursor.close()
+        with self._changed:
+            self._open_cursors -= 1
+            self._changed.notify_all()
+
+    def _retire(self) -> None:
+        """Let go of an engine that a fatal error has put out of use. Called by the writer, which has no cursor then."""
+        with self._changed:
+            # A store in memory ends with its engine.
+            if self._connection is not None and self.path is not None:
+                self._connection.close()
+                self._connection = None
+                self._changed.notify_all()
+
+    def _open_anew(self) -> duckdb.DuckDBPyConnection:
+        """A new engine in place of a retired one.
 
         Raises: `StoreError` when somebody keeps reading with the old one, or the file cannot be opened: the next use
         of the store tries again.
         """
         with self._changed:
-            if self.path is None:
-                raise StoreError("The store in memory was lost to a fatal error of the database engine; start again.")
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            # Closing the file lets go of its lock, so that nobody may hold it when it is opened anew.
-            if not self._changed.wait_for(lambda: self._readers == 0, _REOPEN_SECONDS):
-                raise StoreError("The database engine has to be opened anew, and a query keeps it in use. Try again.")
-            if self._connection is None and not self._closed:
+            # Closing the old file lets go of the lock that the new one takes, so that must be done before.
+            if not self._changed.wait_for(lambda: self._open_cursors == 0, _REOPEN_SECONDS):
+                raise StoreError("The database has to be opened anew, and a query keeps it in use. Try again.")
+            if self._connection is None:
                 self._connection = self._connect()
                 self._engines += 1
-            self._changed.notify_all()
+                self._changed.notify_all()
+            return self._connection
 
     def _translate(self, error: duckdb.Error) -> Exception:
         text = str(error)

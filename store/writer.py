@@ -29,10 +29,15 @@ class Writer:
     """Runs functions one after the other on the one writing connection."""
 
     def __init__(
-        self, connect: Callable[[], duckdb.DuckDBPyConnection], translate: Callable[[duckdb.Error], Exception]
+        self,
+        connect: Callable[[], duckdb.DuckDBPyConnection],
+        translate: Callable[[duckdb.Error], Exception],
+        retire: Callable[[], None],
     ):
+        """`connect` gives a connection, a new one after `retire` let go of an engine that a fatal error has ended."""
         self._connect = connect
         self._translate = translate
+        self._retire = retire
         self._queue: queue.Queue[_Task | None] = queue.Queue()
         self._closing = threading.Lock()
         self._closed = False
@@ -71,35 +76,46 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        connection = self._connect()
+        connection: duckdb.DuckDBPyConnection | None = None
         while (task := self._queue.get()) is not None:
             if not task.result.set_running_or_notify_cancel():
                 continue
+            ended: duckdb.FatalException | None = None
             try:
-                answer = self._transact(connection, task.work)
+                if connection is None:
+                    connection = self._connect()
+                answer, ended = self._transact(connection, task.work)
             except duckdb.Error as error:
+                ended = error if isinstance(error, duckdb.FatalException) else None
                 translated = self._translate(error)
                 translated.__cause__ = error
                 task.result.set_exception(translated)
-                if isinstance(error, duckdb.FatalException):
-                    connection = self._connect()
             except BaseException as error:
                 task.result.set_exception(error)
             else:
                 task.result.set_result(answer)
-        connection.close()
+            if ended is not None and connection is not None:
+                connection.close()
+                connection = None
+                self._retire()
+        if connection is not None:
+            connection.close()
 
     @staticmethod
-    def _transact(connection: duckdb.DuckDBPyConnection, work: Work[T]) -> T:
+    def _transact(connection: duckdb.DuckDBPyConnection, work: Work[T]) -> tuple[T, duckdb.FatalException | None]:
+        """Run a change; also returns the error that ended the engine behind a change that is on disk."""
         connection.execute("BEGIN TRANSACTION")
         try:
             answer = work(connection)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            # After some commits the log is folded into the file; when only that fails, the commit stands.
+            if isinstance(error, duckdb.FatalException) and "COMMIT succeeded" in str(error):
+                return answer, error
             try:
                 connection.execute("ROLLBACK")
             except duckdb.Error:
                 # A failed COMMIT has ended the transaction already; the first error is the one to report.
                 connection.interrupt()
             raise
-        return answer
+        return answer, None

@@ -1,8 +1,16 @@
 """Fixtures shared by all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no failure. In CI the examples are the same every time; elsewhere they keep looking for new ones.
+settings.register_profile(
+    "trimtab", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("trimtab")
 
 
 @pytest.fixture(scope="session")

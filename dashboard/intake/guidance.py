@@ -64,9 +64,7 @@ def _ways(settings: Settings) -> None:
         with st.container(border=True, height="stretch"):
             st.markdown("**Command line**")
             st.caption("For files of any size, while this server runs as well as without it:")
-            st.code(
-                f".venv/bin/python -m pipelines ingest FILE --db {database}", language=None, wrap_lines=True
-            )
+            st.code(f".venv/bin/python -m pipelines ingest FILE --db {database}", language=None, wrap_lines=True)
         with st.container(border=True, height="stretch"):
             st.markdown("**Sample deployment**")
             st.caption(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dashboard.intake import guidance
 from dashboard.intake.looking import Look, forget, look
@@ -22,10 +23,14 @@ __all__ = ["upload_panel"]
 
 _LONGEST_SOURCE: Final = 100
 
-# In the session: files received and not loading yet, loads started, and how often the uploader was emptied.
+# In the session: files received and not loading yet, loads started, how often the uploader was emptied, and the
+# sources suggested for files.
 _RECEIVED: Final = "data_received"
 _STARTED: Final = "data_started"
 _ROUND: Final = "data_round"
+_SUGGESTED: Final = "data_suggested"
+
+_UNNAMED: Final = "upload"
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def upload_panel(runtime: Runtime) -> None:
     """The uploader, the loads under way, and one card for each file that is not loading yet."""
     empty = batches.recent(runtime.store, limit=1).is_empty()
     files = st.file_uploader(
-        "Files of traces, spans, clicks or feedback: CSV, JSONL, JSON or Parquet, plain or compressed with gzip or zstd",
+        "Traces, spans, clicks or feedback as CSV, JSONL, JSON or Parquet, plain or compressed (gzip, zstd)",
         accept_multiple_files=True,
         key=f"data_files_{st.session_state.setdefault(_ROUND, 0)}",
         help="The format is recognised by what is in the file, never by its name: OpenAI chat logs, tau-bench "
@@ -54,17 +59,18 @@ def upload_panel(runtime: Runtime) -> None:
     present = {file.file_id: file for file in files if file.file_id not in started}
     received = _receive(runtime, present)
     together = st.container()
-    ready = [made for key, upload in received.items() if (made := _card(runtime, key, upload)) is not None]
-    if len(ready) > 1:
-        together.button(
-            f"Load all {len(ready)} files", key="data_load_all", type="primary", icon=":material/download:",
-            on_click=_start, args=(runtime, ready),
-        )  # fmt: skip
+    ready = [
+        made for key, upload in received.items() if (made := _card(runtime, key, upload, present[key].size)) is not None
+    ]
+    if len(ready) > 1 and together.button(
+        f"Load all {len(ready)} files", key="data_load_all", type="primary", icon=":material/download:"
+    ):
+        _start(runtime, ready)
     guidance.ways_in(runtime.settings, empty=empty and not received)
     guidance.templates()
 
 
-def _receive(runtime: Runtime, present: dict[str, st.runtime.uploaded_file_manager.UploadedFile]) -> dict[str, Upload]:
+def _receive(runtime: Runtime, present: dict[str, UploadedFile]) -> dict[str, Upload]:
     """Keep the bytes of new files beside the store, and let go of those that were taken back."""
     received: dict[str, Upload] = st.session_state.setdefault(_RECEIVED, {})
     for gone in [key for key in received if key not in present]:
@@ -84,42 +90,53 @@ def _receive(runtime: Runtime, present: dict[str, st.runtime.uploaded_file_manag
     return received
 
 
-def _card(runtime: Runtime, key: str, upload: Upload) -> Ready | None:
+def _card(runtime: Runtime, key: str, upload: Upload, size: int) -> Ready | None:
     """What was recognised in one file and what will become of it; None when it cannot be loaded as it stands."""
     with st.container(border=True, key=f"data_card_{key}"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.text(one_line(upload.file), width="content")
+            st.caption(_size(size), width="content")
         with st.spinner("Looking at the first records …"):
             found = look(runtime.store, key, upload, source=_stated_source(key), mapping=None)
         recognised = found.inspection is not None and found.inspection.recipe.format is not Format.MAPPED
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.text(one_line(upload.file), width="content")
-            st.caption(_size(upload.path.stat().st_size), width="content")
         _recognition(found, recognised)
         if not found.columns:
             return None
-        suggested = found.inspection.recipe.source if found.inspection else "upload"
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            source = st.text_input(
-                "Source", value=suggested, key=f"data_source_{key}", max_chars=_LONGEST_SOURCE, width=280,
-                help="The system this data comes from. A column mapping is kept for its source and used again.",
-            )  # fmt: skip
+            source = _source(key, found)
             by_hand = not recognised or st.toggle("Map the columns by hand", key=f"data_by_hand_{key}")
-        source = (source or "").strip() or suggested
-        mapping: Mapping | None = None
-        if by_hand:
-            mapping = edit_mapping(key, found, source)
-            if mapping is None:
-                return None
+        if not by_hand:
+            return _verdict(runtime, found, Ready(key, upload, source, None, found.columns))
+        mapping = edit_mapping(key, found, source)
+        if mapping is None:
+            return None
+        if found.inspection is None or mapping != found.inspection.mapping:
             with st.spinner("Looking at the first records …"):
                 found = look(runtime.store, key, upload, source=source, mapping=mapping)
         return _verdict(runtime, found, Ready(key, upload, source, mapping, found.columns))
 
 
+def _source(key: str, found: Look) -> str:
+    """Where the file comes from, as suggested or typed."""
+    suggested: dict[str, str] = st.session_state.setdefault(_SUGGESTED, {})
+    default = suggested.setdefault(key, found.inspection.recipe.source if found.inspection else _UNNAMED)
+    typed = st.text_input(
+        "Source", value=default, key=f"data_source_{key}", max_chars=_LONGEST_SOURCE, width=280,
+        help="The system this data comes from. A column mapping is kept for its source and used again.",
+    )  # fmt: skip
+    return (typed or "").strip()[:_LONGEST_SOURCE] or default
+
+
+def _stated_source(key: str) -> str | None:
+    """The source that the operator typed; None while it is the suggested one."""
+    typed = str(st.session_state.get(f"data_source_{key}") or "").strip()[:_LONGEST_SOURCE]
+    return typed if typed and typed != st.session_state.get(_SUGGESTED, {}).get(key) else None
+
+
 def _recognition(found: Look, recognised: bool) -> None:
     if found.inspection is None:
         if found.columns:
-            st.warning(
-                "Its columns were not recognised. Say below what they hold.", icon=":material/table_edit:"
-            )
+            st.warning("Its columns were not recognised. Say below what they hold.", icon=":material/table_edit:")
         else:
             st.error(markdown_safe(found.problem or ""), icon=":material/error:")
         return
@@ -127,7 +144,7 @@ def _recognition(found: Look, recognised: bool) -> None:
     if recognised:
         st.markdown(f"Recognised as **{recipe.label}**, {container}.")
     else:
-        st.markdown(f"**A table of its own**, {container}. Its columns are mapped.")
+        st.markdown(f"**A table with columns of its own**, {container}: check what they become.")
     st.caption(markdown_safe(recipe.why))
 
 
@@ -144,19 +161,11 @@ def _verdict(runtime: Runtime, found: Look, ready: Ready) -> Ready | None:
             f"loaded** and **{rejected:,} rejected**.",
             width="content",
         )
-        st.button(
-            "Load this file", key=f"data_load_{ready.key}", type="primary", icon=":material/download:",
-            on_click=_start, args=(runtime, [ready]),
-        )  # fmt: skip
+        # Not a callback: those are handed what the run before this one saw.
+        if st.button("Load this file", key=f"data_load_{ready.key}", type="primary", icon=":material/download:"):
+            _start(runtime, [ready])
     preview(inspection)
     return ready
-
-
-def _stated_source(key: str) -> str | None:
-    """The source that the operator typed; None while it is the suggested one."""
-    typed = (st.session_state.get(f"data_source_{key}") or "").strip()
-    suggested = st.session_state.setdefault("data_suggested", {}).get(key)
-    return typed if typed and typed != suggested else None
 
 
 def _start(runtime: Runtime, files: list[Ready]) -> None:
@@ -168,6 +177,7 @@ def _start(runtime: Runtime, files: list[Ready]) -> None:
         st.session_state[_STARTED][ready.key] = load_id
     if all(key in st.session_state[_STARTED] for key in st.session_state[_RECEIVED]):
         st.session_state[_ROUND] += 1
+    st.rerun()
 
 
 def _size(count: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 from dashboard.intake.mappings import mappings_panel
+from dashboard.intake.places import TAB, TABS, Tab
 
 from dashboard import data
 from dashboard.intake import guidance
@@ -21,15 +22,13 @@ with states.guarded("What is held", key="held"):
     guidance.held(runtime, data.query(overview.extent).row(0, named=True))
     failing_panel(runtime)
 
-panels: dict[str, Callable[[], None]] = {
+panels: dict[Tab, Callable[[], None]] = {
     "Upload": lambda: upload_panel(runtime),
     "Batches": lambda: batches_panel(runtime),
     "Mappings": lambda: mappings_panel(runtime),
     "Jobs": lambda: jobs_panel(runtime),
 }
-for tab, (name, show) in zip(
-    st.tabs(list(panels), key="tab", on_change="rerun", bind="query-params"), panels.items(), strict=True
-):
+for tab, name in zip(st.tabs(TABS, key=TAB, on_change="rerun", bind="query-params"), TABS, strict=True):
     if tab.open:
         with tab, states.guarded(f"The tab {name}", key=name):
-            show()
+            panels[name]()

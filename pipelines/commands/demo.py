@@ -13,6 +13,9 @@ from store.connection import Store
 from store.settings import Settings
 
 _SEED = 7
+# Few users with long histories: enough events for drift to be found in some of them.
+_USERS = 80
+_TRACES_PER_USER = 150
 _UPLOADS = ("traces.csv", "spans.jsonl.gz", "signals.csv", "clicks.csv")
 
 
@@ -50,7 +53,7 @@ def load_deployment(store: Store, folder: Path, users: int | None = None) -> int
         # The folder gets its name when all files are in it.
         draft = folder.with_name(folder.name + ".part")
         shutil.rmtree(draft, ignore_errors=True)
-        simulate.run(draft, users, None, _SEED, None)
+        simulate.run(draft, users or _USERS, None, _SEED, (users or _USERS) * _TRACES_PER_USER)
         draft.rename(folder)
     recent = batches.recent(store, limit=1000)
     loaded = set(recent.filter(recent["state"] == "done")["file_name"].to_list())

@@ -1,4 +1,4 @@
-"""How far a CSV record reaches that is too large to be held: the grammar of csv_split as a state machine over blocks."""
+"""How far a CSV record reaches that is too large to hold: the grammar of csv_split as a state machine over blocks."""
 
 import re
 from collections.abc import Iterable

@@ -5,16 +5,18 @@ disk, and a load that is cancelled, leave the store as it was. Once staged, a ba
 disk between slices is continued by the same command, by the next start, or by the inbox, without duplicates.
 """
 
-import shutil
-import tempfile
+import errno
+import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.ingest import staging
+import duckdb
+
+from pipelines.ingest import folders, staging
 from pipelines.ingest.chunks import CHUNK_BYTES
 from pipelines.ingest.fidelity import Fidelity
 from pipelines.ingest.mapping import Mapping
@@ -25,10 +27,13 @@ from pipelines.ingest.repair import shape
 from pipelines.ingest.staging import Manifest, SliceWriter, StagedSlice
 from store import batches, sources
 from store.connection import Store
-from store.errors import DiskFull, FileRejected, IngestCancelled, IngestInterrupted, TrimtabError
+from store.errors import DiskFull, FileRejected, IngestCancelled, StoreClosed, StoreError, TrimtabError
 
-# Publishing needs room for the rows, the log and a checkpoint beside the staged copy.
-_ROOM_FACTOR = 1.5
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# How often a load that waits for another one asks whether it is still wanted.
+_WAIT_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,55 +87,124 @@ def load(
 
     Args: `path` of the file; `file` its name for people (default: the name in `path`); `source` where it comes from
     (default: by format); `mapping` of foreign columns (default: the one saved for the source, else guessed);
-    `progress` is called now and then; `cancelled` is asked between chunks of
-    about `chunk_bytes` of the file, each of which becomes one transaction.
+    `progress` is called now and then; `cancelled` is asked while another load is waited for and between chunks of
+    about `chunk_bytes` of the file, each of which becomes one transaction. What either of them raises ends the call and
+    leaves what is staged, which the same call continues.
     Raises: `FileRejected` when the file cannot be loaded, `IngestCancelled`, `DiskFull`: nothing of it was applied;
-    `StoreError` when publishing had to stop, which the same call continues.
+    `StoreError` when publishing had to stop: the rest follows with the next load, of whatever file.
     """
     started = time.monotonic()
-    name = file or path.name
-    with store.ingest_lock:
+    name = shown(file or path.name)
+    watch = _Watch(name, progress, cancelled)
+    with _turn(store, watch):
         resume_publishing(store)
         opened = None
         batch_id = None
         try:
             batch_id = batches.begin(store, source=source or "", file_name=name, bytes_total=_size(path))
+            if "\0" in str(path):
+                raise FileRejected(name, "Its path holds a NUL byte.", "Check the path.")
             opened = open_records(path, file=name)
             recipe = choose(opened, file=name, source=source, mapping=mapping, saved=sources.mapping_texts(store))
-            folder, manifest = _take_over(store, batch_id, name, recipe, opened)
+            manifest = folders.take_over(store, batch_id, name, recipe, opened)
             batches.describe(
-                store, batch_id, source=recipe.source, format=recipe.format.value, staging_dir=folder,
+                store, batch_id, source=recipe.source, format=recipe.format.value,
+                staging_dir=folders.folder_of(store, batch_id),
                 mapping=recipe.mapping.to_json() if recipe.mapping else None,
             )  # fmt: skip
-            _stage(opened, recipe, folder, manifest, name, progress, cancelled, chunk_bytes)
-            _require_room(store, folder)
-        except IngestInterrupted:
-            raise
-        except (TrimtabError, OSError) as error:
+            _stage(opened, recipe, folders.folder_of(store, batch_id), manifest, watch, chunk_bytes)
+            folders.require_room(store, batch_id, manifest)
+            watch.check()
+        except Exception as error:
+            if error is watch.raised:
+                raise
             raise _abandon(store, batch_id, name, error) from error
         finally:
             if opened is not None:
                 opened.close()
         batches.publishing(store, batch_id, manifest.fidelity)
-        _publish(store, batch_id, folder, manifest, progress)
+        _publish(store, batch_id, name, manifest, watch)
         return report(store, batch_id, seconds=time.monotonic() - started)
 
 
-def resume_publishing(store: Store, progress: Report | None = None) -> list[int]:
-    """Carry on with every batch that was staged as a whole; returns the ids of those finished now."""
+def resume_publishing(store: Store) -> list[int]:
+    """Carry on with every batch that was staged as a whole; returns the ids of those finished now.
+
+    Call with the store's ingest lock held. A batch that cannot go on for another reason than a full disk ends as
+    failed, so that it does not keep others from loading. Raises: `DiskFull`, `StoreClosed`.
+    """
     finished = []
     for row in batches.unfinished(store).to_dicts():
         if row["state"] != "publishing":
             continue
-        folder = Path(row["staging_dir"])
-        manifest = Manifest.read(folder)
-        if manifest is None or not manifest.complete:
-            problem = f"its staged files in {folder} are gone; send the file again to load the rest"
-            batches.finish(store, row["batch_id"], "failed", f"{row['file_name']}: {problem}.")
-            continue
-        _publish(store, row["batch_id"], folder, manifest, progress)
-        finished.append(row["batch_id"])
+        batch_id, name = row["batch_id"], row["file_name"]
+        manifest = Manifest.read(folders.folder_of(store, batch_id))
+        problem = "its staged files are gone"
+        if manifest is not None and manifest.complete:
+            try:
+                _publish(store, batch_id, name, manifest, _Watch(name))
+                finished.append(batch_id)
+                continue
+            except (DiskFull, StoreClosed):
+                raise
+            except StoreError as error:
+                problem = str(error)
+        done, total = row["slices_done"], len(manifest.slices) if manifest else 0
+        where = f"after {done} of {total} parts" if total else f"after {done} parts"
+        why = f"{name}: publishing stopped {where}: {problem}. Send the file again to load the rest."
+        batches.finish(store, batch_id, "failed", why)
+        folders.discard(store, batch_id)
     return finished
+
+
+def shown(name: str) -> str:
+    """A file name as it can be stored and printed: bytes that are no text become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+class _Watch:
+    """Whoever waits for a load: is told of its progress, and may stop it between two chunks."""
+
+    def __init__(
+        self, name: str, progress: Report | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> None:
+        self._name, self._progress, self._cancelled = name, progress, cancelled
+        self.raised: Exception | None = None
+
+    def tell(self, value: Progress) -> None:
+        """Report progress."""
+        if self._progress is not None:
+            try:
+                self._progress(value)
+            except Exception as error:
+                self.raised = error
+                raise
+
+    def check(self) -> None:
+        """Raises: `IngestCancelled` when the load is not wanted any more."""
+        if self.let_stop():
+            raise IngestCancelled(self._name)
+
+    def let_stop(self) -> bool:
+        """Whether the load is not wanted any more; gives a process that ends the chance to raise."""
+        if self._cancelled is None:
+            return False
+        try:
+            return self._cancelled()
+        except Exception as error:
+            self.raised = error
+            raise
+
+
+@contextmanager
+def _turn(store: Store, watch: _Watch) -> "Iterator[None]":
+    """Hold the ingest lock; a load that is not wanted any more stops waiting for it."""
+    while not store.ingest_lock.acquire(timeout=_WAIT_SECONDS):
+        watch.check()
+    try:
+        yield
+    finally:
+        store.ingest_lock.release()
 
 
 def report(store: Store, batch_id: int, *, seconds: float) -> BatchReport:
@@ -152,14 +226,7 @@ def report(store: Store, batch_id: int, *, seconds: float) -> BatchReport:
 
 
 def _stage(
-    opened: Opened,
-    recipe: Recipe,
-    folder: Path,
-    manifest: Manifest,
-    name: str,
-    progress: Report | None,
-    cancelled: Callable[[], bool] | None,
-    chunk_bytes: int,
+    opened: Opened, recipe: Recipe, folder: Path, manifest: Manifest, watch: _Watch, chunk_bytes: int
 ) -> None:
     """Read what the manifest does not hold yet, and mark it complete."""
     if manifest.complete:
@@ -171,110 +238,80 @@ def _stage(
         normaliser = Normaliser(recipe, opened, writer, fidelity)
         state = manifest.slices[-1].state if manifest.slices else None
         for chunk in opened.chunks(state, chunk_bytes=chunk_bytes):
-            if cancelled is not None and cancelled():
-                raise IngestCancelled(name)
+            watch.check()
             number = len(manifest.slices) + 1
             kinds, rejects = normaliser.stage(number, chunk)
             if rejects:
                 writer.rejects(number, rejects)
             received += chunk.received
             manifest.slices.append(
-                StagedSlice(kinds, chunk.received, len(rejects), opened.bytes_read, opened.state_after(chunk))
-            )
+                StagedSlice(
+                    kinds, chunk.received, len(rejects), opened.bytes_read, chunk.table.nbytes,
+                    opened.state_after(chunk),
+                )
+            )  # fmt: skip
             manifest.fidelity = fidelity.as_dict()
             manifest.write(folder)
-            if progress is not None:
-                progress(Progress("reading", opened.bytes_read, opened.bytes_total, received, 0, number))
+            watch.tell(Progress("reading", opened.bytes_read, opened.bytes_total, received, 0, number))
     if received == 0:
-        raise FileRejected(name, "it holds no records.", "Check that the export is not empty.")
+        raise FileRejected(opened.name, "It holds no records.", "Check that the export is not empty.")
     manifest.complete = True
     manifest.write(folder)
 
 
-def _publish(store: Store, batch_id: int, folder: Path, manifest: Manifest, progress: Report | None) -> None:
+def _publish(store: Store, batch_id: int, name: str, manifest: Manifest, watch: _Watch) -> None:
     """Apply the slices that are not applied yet, then end the batch and remove its staging folder."""
+    folder = folders.folder_of(store, batch_id)
     done = batches.one(store, batch_id)["slices_done"]
     received = sum(entry.received for entry in manifest.slices[:done])
     total = len(manifest.slices)
     for number, entry in enumerate(manifest.slices[done:], start=done + 1):
         rejects = staging.slice_file(folder, number, "rejects") if entry.rejected else None
-        batches.apply_slice(
-            store,
-            batch_id,
-            staging.staged_files(folder, number, entry),
-            rejects,
-            batches.SliceCounts(entry.received, entry.rejected, entry.bytes_done),
-        )
+        counts = batches.SliceCounts(entry.received, entry.rejected, entry.bytes_done)
+        try:
+            batches.apply_slice(store, batch_id, staging.staged_files(folder, number, entry), rejects, counts)
+        except DiskFull as error:
+            rest = f"{name}: {number - 1} of {total} parts are loaded, the others follow with the next load or start."
+            raise DiskFull(error.path, f"{rest} {error.detail}") from error
         received += entry.received
-        if progress is not None:
-            progress(Progress("publishing", entry.bytes_done, manifest.slices[-1].bytes_done, received, number, total))
+        watch.tell(Progress("publishing", entry.bytes_done, manifest.slices[-1].bytes_done, received, number, total))
+        if number < total:
+            watch.let_stop()
     batches.finish(store, batch_id, "done")
-    staging.discard(folder)
-
-
-def _take_over(store: Store, batch_id: int, name: str, recipe: Recipe, opened: Opened) -> tuple[Path, Manifest]:
-    """The staging folder of this batch, with what a killed load of the same file has staged already."""
-    folder = _staging_root(store) / f"{batch_id:08d}"
-    manifest = Manifest(recipe.as_dict())
-    for row in batches.unfinished(store).to_dicts():
-        if row["batch_id"] == batch_id:
-            continue
-        # The ingest lock is held: whoever staged this batch is gone.
-        earlier = Manifest.read(Path(row["staging_dir"])) if row["staging_dir"] else None
-        if (
-            row["file_name"] == name
-            and earlier is not None
-            and earlier.recipe == manifest.recipe
-            and (not earlier.slices or opened.continues(earlier.slices[-1].state))
-            and not folder.exists()
-        ):
-            Path(row["staging_dir"]).rename(folder)
-            manifest = earlier
-            why = f"The load stopped; batch {batch_id} continues it."
-        else:
-            staging.discard(Path(row["staging_dir"])) if row["staging_dir"] else None
-            why = "The load stopped before the file was read as a whole; nothing of it was applied. Load it again."
-        batches.finish(store, row["batch_id"], "failed", why)
-    return folder, manifest
+    folders.discard(store, batch_id)
 
 
 def _abandon(store: Store, batch_id: int | None, name: str, error: Exception) -> Exception:
     """End a batch of which nothing was applied; returns the error to raise."""
-    if isinstance(error, OSError):
-        full = error.errno == 28
-        problem: Exception = (
-            DiskFull(Path(name), str(error))
-            if full
-            else FileRejected(name, f"it cannot be read ({error.strerror or error}).", "Check the file and try again.")
-        )
-    else:
-        problem = error
+    problem = _explained(store, name, error)
     if batch_id is not None:
         with suppress(TrimtabError):
-            staging.discard(_staging_root(store) / f"{batch_id:08d}")
+            folders.discard(store, batch_id)
             state = "cancelled" if isinstance(error, IngestCancelled) else "failed"
-            batches.finish(store, batch_id, state, str(problem))
+            text = str(problem) if isinstance(problem, TrimtabError) else f"{name}: an unexpected error: {problem!r}"
+            batches.finish(store, batch_id, state, text)
     return problem
 
 
-def _require_room(store: Store, folder: Path) -> None:
-    """Refuse before publishing when the rows will not fit on the disk."""
-    if store.path is None:
-        return
-    staged = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    free = shutil.disk_usage(store.path.parent).free
-    if free < staged * _ROOM_FACTOR:
-        raise DiskFull(store.path, f"the file needs about {staged * _ROOM_FACTOR:,.0f} bytes and {free:,} are free")
-
-
-def _staging_root(store: Store) -> Path:
-    if store.path is None:
-        return Path(tempfile.gettempdir()) / f"trimtab-staging-{id(store):x}"
-    return store.path.with_name(store.path.name + ".staging")
+def _explained(store: Store, name: str, error: Exception) -> Exception:
+    """An error of the system or of the engine that stages rows, in words; any other as it is."""
+    staging_folder = folders.root(store)
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskFull(staging_folder, f"{name}: {error}")
+        return FileRejected(name, f"It cannot be read ({error.strerror or error}).", "Check the file and try again.")
+    if isinstance(error, duckdb.Error):
+        detail = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        if os.strerror(errno.ENOSPC) in str(error):
+            return DiskFull(staging_folder, f"{name}: {detail}")
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return FileRejected(name, f"Its records need more memory than there is ({detail}).", "Split its records.")
+        return StoreError(f"{name}: its rows could not be staged: {detail}. Nothing of it was loaded.")
+    return error
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0

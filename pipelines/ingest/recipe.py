@@ -6,14 +6,17 @@ from typing import Any
 
 from pipelines.ingest.formats import Format, importer_for, recognise_columns, recognise_record
 from pipelines.ingest.guess import Guess, guess
-from pipelines.ingest.layout_columns import Kind
+from pipelines.ingest.layout_columns import TARGETS, Kind
 from pipelines.ingest.mapping import Mapping, Rule, identity, matches, problems, validate
 from pipelines.ingest.readers import Opened
 from pipelines.ingest.rows import Rows
-from pipelines.ingest.transforms import Transform
+from pipelines.ingest.transforms import Transform, expected
 from store.errors import FileRejected
 
 _OWN: dict[Format, Kind] = {Format.TRACES: "traces", Format.SPANS: "spans", Format.SIGNALS: "signals"}
+
+# What feedback shares with the trace of its row.
+_WHOSE = {"session_id", "user_id"}
 
 # Where a file comes from when nobody says: by what wrote it, never by its name.
 _SOURCES = {Format.CHAT: "chat", Format.TAU_BENCH: "tau-bench"}
@@ -65,13 +68,49 @@ def choose(
         return _mapped(opened, mapping, source or mapping.source, why="A mapping was given.")
     recognised = _recognise(opened)
     if recognised in _OWN:
-        name = source or "upload"
-        own = identity(_OWN[recognised], opened.columns, name)
-        return Recipe(recognised, name, own, why=recognised.why)
+        return _own(opened, recognised, source or "upload")
     if recognised is not None and (importer := importer_for(recognised)) is not None:
         name = source or _SOURCES.get(recognised, "langfuse")
         return Recipe(recognised, name, importer=importer, why=recognised.why)
     return _map(opened, file, source, saved or {})
+
+
+def _own(opened: Opened, recognised: Format, source: str) -> Recipe:
+    """The recipe of a file in our own layout; feedback in other columns of traces becomes signals too."""
+    kind = _OWN[recognised]
+    known = TARGETS[kind]
+    # The first records do not show every key that later ones have.
+    mapping = identity(kind, opened.columns if opened.tabular else known, source)
+    companion = None
+    if kind == "traces" and not set(opened.columns) <= set(known):
+        companion = _feedback(opened, mapping, set(opened.columns) - set(known))
+    return Recipe(recognised, source, mapping, companion, guessed=_feedback_notes(companion), why=recognised.why)
+
+
+def _feedback(opened: Opened, mapping: Mapping, columns: set[str]) -> Mapping | None:
+    """How feedback in some columns of traces becomes signals of the same traces; None when there is none."""
+    found = guess(opened.columns, opened.sample, source=mapping.source, kind="traces").companion
+    if found is None:
+        return None
+    rules = [rule for rule in found.rules if rule.target in _WHOSE or rule.column is None or rule.column in columns]
+    if not any(rule.target in ("value", "text") for rule in rules):
+        return None
+    identity_rule = mapping.rule("trace_id") or Rule("trace_id", None, Transform.ROW_ID)
+    others = tuple(rule for rule in rules if rule.target != "trace_id")
+    return Mapping("signals", (identity_rule, *others), mapping.source)
+
+
+def _feedback_notes(companion: Mapping | None) -> list[dict[str, str]]:
+    """What the fidelity report says of feedback found in rows of traces."""
+    return [
+        {
+            "target": f"signal {rule.target}",
+            "column": rule.column or "",
+            "reason": f"The column holds feedback on the trace of its row, read as {expected(rule.transform)}.",
+        }
+        for rule in (companion.rules if companion else ())
+        if rule.target in ("value", "text")
+    ]
 
 
 def _map(opened: Opened, file: str, source: str | None, saved: dict[str, tuple[str, list[str]]]) -> Recipe:
@@ -97,17 +136,12 @@ def _mapped(opened: Opened, mapping: Mapping, source: str, guessed: Guess | None
     """The recipe of a mapping, with that of the feedback in rows of traces. Raises: `MappingError`."""
     mapping = Mapping(mapping.kind, mapping.rules, source)
     validate(mapping, opened.columns if opened.tabular else None)
-    companion = None
-    if mapping.kind == "traces":
-        companion = guess(opened.columns, opened.sample, source=source, kind="traces").companion
-    if companion is not None:
-        identity_rule = mapping.rule("trace_id") or Rule("trace_id", None, Transform.ROW_ID)
-        others = tuple(rule for rule in companion.rules if rule.target != "trace_id")
-        companion = Mapping("signals", (identity_rule, *others), source)
+    companion = _feedback(opened, mapping, set(opened.columns)) if mapping.kind == "traces" else None
     notes = [
         {"target": note.target, "column": note.column or "", "reason": note.reason}
         for note in (guessed.notes if guessed else ())
     ]
+    notes += _feedback_notes(companion)
     return Recipe(Format.MAPPED, source, mapping, companion, guess=guessed, guessed=notes, why=why)
 
 

@@ -48,12 +48,16 @@ _REJECT_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class StagedSlice:
-    """One slice as the manifest records it: which kinds it has, what was counted, where reading stood after it."""
+    """One slice as the manifest records it: which kinds it has, what was counted, where reading stood after it.
+
+    `bytes_done` are of the file, `row_bytes` what the slice's records take in memory.
+    """
 
     kinds: list[str]
     received: int
     rejected: int
     bytes_done: int
+    row_bytes: int
     state: dict[str, Any] | None
 
 

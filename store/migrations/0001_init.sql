@@ -188,7 +188,7 @@ CREATE TABLE job_runs (
     progress DOUBLE,                    -- 0 to 1
     message VARCHAR,
     rows BIGINT,                        -- rows written
-    watermark BIGINT,                   -- data_version the run has covered
+    watermark BIGINT,                   -- facts held when the run began: what it has covered
     error VARCHAR,
     traceback VARCHAR,
     code_version VARCHAR NOT NULL

@@ -39,6 +39,13 @@ def test_a_bad_step_gets_a_good_counterpart():
     assert [(held.trace_id, held.role) for held in done.evidence] == [("x1", "bad"), ("g1", "good")]
 
 
+def test_bad_evidence_without_the_step_gets_a_good_rollout_with_it():
+    """The good evidence's own task has no failure to set beside it."""
+    held = HELD | {"x1": ("z", 0.0, True), "x2": ("z", 0.0, False), "y1": ("y", 1.0, False), "y2": ("y", 1.0, True)}
+    done = with_counterpart(_draft(("g1", "s", "good"), ("b1", None, "bad")), *_frames(held))
+    assert [(held.trace_id, held.role) for held in done.evidence][2:] == [("y2", "good")]
+
+
 @pytest.mark.parametrize(
     "evidence",
     [

@@ -1,0 +1,24 @@
+"""Places on the Data page, as they stand in the URL: its tabs, and the batch that is described. For callbacks."""
+
+from typing import Final, Literal
+
+import streamlit as st
+
+__all__ = ["BATCH", "TAB", "TABS", "Tab", "open_batch", "open_tab"]
+
+Tab = Literal["Upload", "Batches", "Mappings", "Jobs"]
+TABS: Final[tuple[Tab, ...]] = ("Upload", "Batches", "Mappings", "Jobs")
+TAB: Final = "tab"
+BATCH: Final = "batch"
+
+
+def open_tab(tab: Tab) -> None:
+    """Show a tab."""
+    # The tabs are bound to the URL: it follows.
+    st.session_state[TAB] = tab
+
+
+def open_batch(batch_id: int) -> None:
+    """Show the report of a batch."""
+    open_tab("Batches")
+    st.query_params[BATCH] = str(batch_id)
