@@ -123,7 +123,7 @@ def finish(store: Store, batch_id: int, state: str, error: str | None = None) ->
         connection.execute(
             """UPDATE ingest_batches SET state = $state, error = $error, finished_at = $now, staging_dir = NULL
             WHERE batch_id = $batch""",
-            {"state": state, "error": error, "now": store.clock.now(), "batch": batch_id},
+            {"state": state, "error": _storable(error), "now": store.clock.now(), "batch": batch_id},
         )
         meta.bump(connection)
 
@@ -177,6 +177,11 @@ def reject_reasons(store: Store, batch_id: int, limit: int = 50) -> pl.DataFrame
             REJECT_REASONS,
             {"batch": batch_id, "limit": limit},
         )
+
+
+def _storable(text: str | None) -> str | None:
+    """A message that may name a file whose name is no text."""
+    return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _received_at(connection: duckdb.DuckDBPyConnection, batch_id: int) -> datetime:

@@ -11,11 +11,13 @@ from store.scope import ACTIVE_REWARDS, EXPLICIT_KINDS, FEEDBACK_TRACES, SECONDS
 Bucket = Literal["hour", "day", "week"]
 
 # `known` traces state whether they succeeded, `costed` a cost, `timed` both times; `feedback` have an explicit signal.
-# `reward_variance` is the variance of the traces' means, `reward_sd2` the mean of their own variances.
+# `reward_variance` is the variance of the traces' means, `reward_sd2` the mean of their own variances;
+# `reward_shared_sd` is what traces without signals have in common: the sd of their tasks' means, averaged over all.
 _MEASURES = {
     "traces": pl.Int64, "known": pl.Int64, "errors": pl.Int64, "users": pl.Int64, "feedback": pl.Int64,
     "costed": pl.Int64, "cost_usd": pl.Float64, "timed": pl.Int64, "seconds_p50": pl.Float64, "seconds_p95": pl.Float64,
     "rewarded": pl.Int64, "reward": pl.Float64, "reward_variance": pl.Float64, "reward_sd2": pl.Float64,
+    "reward_shared_sd": pl.Float64,
 }  # fmt: skip
 
 HEADLINE = declare(_MEASURES)
@@ -23,7 +25,7 @@ AGENTS = declare({"agent": pl.String, **_MEASURES, "newest": UTC_TIME})
 PER_BUCKET = declare({"bucket": UTC_TIME, "agent": pl.String, "traces": pl.Int64, "errors": pl.Int64})
 REWARD_PER_BUCKET = declare(
     {"bucket": UTC_TIME, "rewarded": pl.Int64, "reward": pl.Float64, "reward_variance": pl.Float64,
-     "reward_sd2": pl.Float64}
+     "reward_sd2": pl.Float64, "reward_shared_sd": pl.Float64}
 )  # fmt: skip
 EXTENT = declare(
     {"traces": pl.Int64, "spans": pl.Int64, "signals": pl.Int64, "batches": pl.Int64, "reward_models": pl.Int64,
@@ -37,7 +39,9 @@ WAITING = pl.Schema(
 
 _REWARD_MEASURES = """
     count(r.mean) AS rewarded, avg(r.mean) AS reward, var_samp(r.mean) AS reward_variance,
-    avg(r.sd * r.sd) AS reward_sd2"""
+    avg(r.sd * r.sd) AS reward_sd2,
+    avg(CASE WHEN r.signals = 0 THEN coalesce(r.task_sd, r.sd)
+        WHEN r.mean IS NOT NULL THEN 0 END) AS reward_shared_sd"""
 
 _MEASURES_SQL = f"""
     count(*) AS traces,
@@ -50,9 +54,18 @@ _MEASURES_SQL = f"""
     quantile_cont({SECONDS}, 0.5) AS seconds_p50, quantile_cont({SECONDS}, 0.95) AS seconds_p95,
     {_REWARD_MEASURES}"""
 
+# Rewards of the active model, each with the sd of its task's mean.
+_REWARDS = f"""(
+    SELECT a.trace_id, a.mean, a.sd, a.signals, c.sd AS task_sd
+    FROM {ACTIVE_REWARDS} AS a JOIN traces AS t USING (trace_id)
+    LEFT JOIN (
+        SELECT agent, task, sd FROM reward_cells
+        WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active)
+    ) AS c ON c.agent IS NOT DISTINCT FROM t.agent AND c.task IS NOT DISTINCT FROM t.task)"""
+
 _SOURCE = f"""traces AS t
     LEFT JOIN {FEEDBACK_TRACES} AS f USING (trace_id)
-    LEFT JOIN {ACTIVE_REWARDS} AS r USING (trace_id)"""
+    LEFT JOIN {_REWARDS} AS r USING (trace_id)"""
 
 
 def headline(store: Store, scope: Scope, *, timeout: float | None = None) -> pl.DataFrame:
@@ -100,7 +113,7 @@ def reward_per_bucket(store: Store, scope: Scope, bucket: Bucket, *, timeout: fl
     with store.read(timeout=timeout) as reader:
         return reader.frame(
             f"""SELECT date_trunc($bucket, t.seen_at) AS bucket, {_REWARD_MEASURES}
-            FROM traces AS t JOIN {ACTIVE_REWARDS} AS r USING (trace_id) {where(conditions)}
+            FROM traces AS t JOIN {_REWARDS} AS r USING (trace_id) {where(conditions)}
             GROUP BY bucket ORDER BY bucket""",
             REWARD_PER_BUCKET,
             {**params, "bucket": bucket},

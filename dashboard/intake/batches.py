@@ -18,6 +18,7 @@ from store import batches
 __all__ = ["batches_panel"]
 
 _TABLE: Final = "data_batches"
+_VERSION: Final = "data_batches_version"
 _LISTED: Final = 500
 
 _COLUMNS: Final = {
@@ -45,27 +46,40 @@ def batches_panel(runtime: Runtime) -> None:
     if frame.is_empty():
         states.nothing("Nothing was loaded yet", "Send a file on the Upload tab, or put one into the inbox folder.")
         return
-    numbers = frame["batch_id"].to_list()
-    stated = st.query_params.get(BATCH, "")
-    batch_id = int(stated) if stated.isdecimal() and stated.isascii() else numbers[0]
+    numbers: list[int] = frame["batch_id"].to_list()
     rejecting = int((frame["rejected"] > 0).sum())
     st.caption(
         f"{'The latest ' if len(numbers) == _LISTED else ''}{fmt.plural(len(numbers), 'batch', 'batches')}, "
-        f"{rejecting:,} with rejected records. Choose one by the box at its left."
+        f"{rejecting:,} with rejected records."
     )
+    table = st.container()
+    chosen = st.selectbox("Batch to look at", numbers, key=BATCH, bind="query-params", width=180)
+    # A browser may send anything.
+    batch_id = chosen if chosen in numbers else numbers[0]
+    with table:
+        _table(frame, numbers, numbers.index(batch_id))
+    report_panel(runtime.store, batch_id)
+
+
+def _table(frame: pl.DataFrame, numbers: list[int], place: int) -> None:
+    """The batches with the one at `place` selected; selecting another one opens it."""
+    version = st.session_state.setdefault(_VERSION, 0)
+    held: Any = st.session_state.get(f"{_TABLE}_{version}")
+    if held is not None and held["selection"]["rows"] != [place]:
+        # Chosen elsewhere: only a new table takes another selection.
+        version = st.session_state[_VERSION] = version + 1
     st.dataframe(
         _rows(frame),
-        key=_TABLE,
+        key=f"{_TABLE}_{version}",
         hide_index=True,
-        on_select=lambda: _choose(numbers),
+        on_select=lambda: _choose(f"{_TABLE}_{version}", numbers),
         selection_mode="single-row",
-        selection_default={"selection": {"rows": [numbers.index(batch_id)]}} if batch_id in numbers else None,
+        selection_default={"selection": {"rows": [place]}},
         height=height(frame.height),
         placeholder="",
         column_config=_COLUMNS,
         alt="Batches with what became of their records",
     )
-    report_panel(runtime.store, batch_id)
 
 
 def _rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -74,11 +88,9 @@ def _rows(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(file_name=pl.Series(names, dtype=pl.String), state=state).select(*_COLUMNS)
 
 
-def _choose(numbers: list[int]) -> None:
-    """Keep the chosen batch in the URL; `numbers` are those of the table that the operator saw."""
-    event: Any = st.session_state[_TABLE]
+def _choose(key: str, numbers: list[int]) -> None:
+    """Open the batch that was selected; `numbers` are those of the table that the operator saw."""
+    event: Any = st.session_state[key]
     rows = event["selection"]["rows"]
     if rows and rows[0] < len(numbers):
-        st.query_params[BATCH] = str(numbers[rows[0]])
-    else:
-        st.query_params.pop(BATCH, None)
+        st.session_state[BATCH] = numbers[rows[0]]

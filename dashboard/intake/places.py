@@ -1,4 +1,4 @@
-"""Places on the Data page, as they stand in the URL: its tabs, and the batch that is described. For callbacks."""
+"""Places on the Data page, as they stand in the URL: its tabs, and the batch that is described."""
 
 from typing import Final, Literal
 
@@ -14,11 +14,10 @@ BATCH: Final = "batch"
 
 def open_tab(tab: Tab) -> None:
     """Show a tab."""
-    # The tabs are bound to the URL: it follows.
     st.session_state[TAB] = tab
 
 
 def open_batch(batch_id: int) -> None:
     """Show the report of a batch."""
     open_tab("Batches")
-    st.query_params[BATCH] = str(batch_id)
+    st.session_state[BATCH] = batch_id

@@ -27,7 +27,7 @@ MEANS: Final = pl.Schema(
 
 
 def means(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows as `pipelines.rewards.job.mean_rewards` gives them, with their intervals inside 0 to 1 (columns MEANS)."""
+    """Rows as `pipelines.rewards.means.mean_rewards` gives them, with their intervals inside 0 to 1 (columns MEANS)."""
     own = [name for name in MEANS if name not in ("lower", "upper")]
     frame = pl.DataFrame(rows, schema={name: MEANS[name] for name in own})
     return frame.with_columns(

@@ -133,4 +133,6 @@ def _feedback(now: Measures, before: Measures | None) -> Measure:
 
 
 def _mean(row: Measures) -> Interval:
-    return fmt.mean_interval(row["rewarded"], row["reward"], row["reward_variance"], row["reward_sd2"])
+    return fmt.mean_interval(
+        row["rewarded"], row["reward"], row["reward_variance"], row["reward_sd2"], row["reward_shared_sd"]
+    )

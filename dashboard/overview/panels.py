@@ -142,7 +142,9 @@ def agent_rows(frame: pl.DataFrame, per_bucket: pl.DataFrame) -> pl.DataFrame:
         rate = wilson_interval(row["errors"], row["known"]) if row["known"] >= fmt.MINIMUM_RATE else None
         rewarded = row["rewarded"] >= fmt.MINIMUM_MEAN
         mean = (
-            fmt.mean_interval(row["rewarded"], row["reward"], row["reward_variance"], row["reward_sd2"])
+            fmt.mean_interval(
+                row["rewarded"], row["reward"], row["reward_variance"], row["reward_sd2"], row["reward_shared_sd"]
+            )
             if rewarded
             else None
         )

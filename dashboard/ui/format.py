@@ -150,17 +150,20 @@ def missing(have: int, need: int, noun: str) -> str:
     return f"not enough data: {have:,} of {plural(need, noun)}"
 
 
-def mean_interval(n: int, mean: float, variance: float | None, sd2: float | None) -> Interval:
+def mean_interval(
+    n: int, mean: float, variance: float | None, sd2: float | None, shared_sd: float | None = None
+) -> Interval:
     """The 95 % interval of a mean of uncertain values, by the law of total variance.
 
-    The standard error is sqrt((V + S) / n) with V the sample variance of the n estimates and S the mean of their own
-    variances. Estimates are taken as independent, so it is too narrow where a few users or tasks make most of them.
+    The standard error is sqrt((V + S) / n + C^2) with V the sample variance of the n estimates, S the mean of their own
+    variances and C what they have in common, which more of them do not lessen (`pipelines.rewards.means`).
     """
-    spread = _Z95 * sqrt(((variance or 0.0) + (sd2 or 0.0)) / n)
+    spread = _Z95 * sqrt(((variance or 0.0) + (sd2 or 0.0)) / n + (shared_sd or 0.0) ** 2)
     return Interval(mean, mean - spread, mean + spread)
 
 
-def mean_limits(frame: pl.DataFrame, *, n: str, mean: str, variance: str, sd2: str) -> pl.DataFrame:
+def mean_limits(frame: pl.DataFrame, *, n: str, mean: str, variance: str, sd2: str, shared_sd: str) -> pl.DataFrame:
     """`frame` with columns `lower` and `upper`: `mean_interval` of each row."""
-    spread = _Z95 * ((pl.col(variance).fill_null(0.0) + pl.col(sd2).fill_null(0.0)) / pl.col(n)).sqrt()
+    independent = (pl.col(variance).fill_null(0.0) + pl.col(sd2).fill_null(0.0)) / pl.col(n)
+    spread = _Z95 * (independent + pl.col(shared_sd).fill_null(0.0) ** 2).sqrt()
     return frame.with_columns(lower=pl.col(mean) - spread, upper=pl.col(mean) + spread)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import streamlit as st
-from dashboard.intake.mappings import mappings_panel
-from dashboard.intake.places import TAB, TABS, Tab
 
 from dashboard import data
 from dashboard.intake import guidance
 from dashboard.intake.batches import batches_panel
 from dashboard.intake.jobs import failing_panel, jobs_panel
+from dashboard.intake.mappings import mappings_panel
+from dashboard.intake.places import TAB, TABS, Tab
 from dashboard.intake.upload import upload_panel
 from dashboard.runtime import current
 from dashboard.ui import states

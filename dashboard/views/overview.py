@@ -95,7 +95,14 @@ with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time"
         st.caption(f"{why[0].upper()}{why[1:]}.")
     else:
         enough = rewards.filter(pl.col("rewarded") >= fmt.MINIMUM_POINT)
-        limits = fmt.mean_limits(enough, n="rewarded", mean="reward", variance="reward_variance", sd2="reward_sd2")
+        limits = fmt.mean_limits(
+            enough,
+            n="rewarded",
+            mean="reward",
+            variance="reward_variance",
+            sd2="reward_sd2",
+            shared_sd="reward_shared_sd",
+        )
         st.plotly_chart(
             charts.reward_over_time(limits, selection.bucket, colours, height=230),
             key="reward-over-time",

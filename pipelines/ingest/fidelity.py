@@ -6,6 +6,10 @@ from typing import Any
 
 from pipelines.ingest.recipe import Recipe
 
+# A report names this many columns; records may have any number of keys.
+_MOST_EXTRAS = 1_000
+_LONGEST_NAME = 200
+
 
 class Fidelity:
     """Counts values per column while a file is staged; continues from the report of a killed load."""
@@ -19,6 +23,7 @@ class Fidelity:
         self._rows: dict[str, int] = dict(earlier.get("rows", {}))
         self._kept: dict[str, dict[str, int]] = {kind: dict(kept) for kind, kept in earlier.get("kept", {}).items()}
         self._extras: dict[str, str] = dict(earlier.get("extras", {}))
+        self._more_extras: bool = earlier.get("more_extras", False)
         self._first: str | None = earlier.get("first_time")
         self._last: str | None = earlier.get("last_time")
         self._untimed: int = earlier.get("without_time", 0)
@@ -41,7 +46,11 @@ class Fidelity:
 
     def extra(self, column: str, kept_in: str) -> None:
         """Note a column of the file that has no column of its own and went into a JSON object."""
-        self._extras[column] = kept_in
+        name = column if len(column) <= _LONGEST_NAME else column[:_LONGEST_NAME] + "…"
+        if name not in self._extras and len(self._extras) >= _MOST_EXTRAS:
+            self._more_extras = True
+            return
+        self._extras[name] = kept_in
 
     def as_dict(self) -> dict[str, Any]:
         """The report, as it is stored with the batch."""
@@ -51,6 +60,7 @@ class Fidelity:
             "rows": self._rows,
             "kept": self._kept,
             "extras": self._extras,
+            "more_extras": self._more_extras,
             "guessed": self._recipe.guessed,
             "first_time": self._first,
             "last_time": self._last,

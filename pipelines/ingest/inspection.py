@@ -17,6 +17,7 @@ from pipelines.ingest.recipe import Recipe, choose
 from pipelines.ingest.staging import SliceWriter, slice_file
 from store import sources
 from store.connection import Store
+from store.errors import FileRejected
 
 # Enough records to judge a mapping by, few enough to answer at once.
 PREVIEW_BYTES = 256 << 10
@@ -70,8 +71,10 @@ def inspect(
     try:
         recipe = choose(opened, file=name, source=source, mapping=mapping, saved=sources.mapping_texts(store))
         fidelity = Fidelity(recipe)
+        chunk = next(iter(opened.chunks(chunk_bytes=PREVIEW_BYTES)), None)
+        if chunk is None:
+            raise FileRejected(name, "It holds no records.", "Check that the export is not empty.")
         with tempfile.TemporaryDirectory() as folder, SliceWriter(Path(folder)) as writer:
-            chunk = next(iter(opened.chunks(chunk_bytes=PREVIEW_BYTES)))
             kinds, rejects = Normaliser(recipe, opened, writer, fidelity).stage(1, chunk)
             previews = {
                 kind: pl.read_parquet(slice_file(Path(folder), 1, kind), n_rows=PREVIEW_ROWS).drop(

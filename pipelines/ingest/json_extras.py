@@ -46,8 +46,10 @@ def pack(connection: duckdb.DuckDBPyConnection, texts: pa.Array, mapped: set[str
     finally:
         connection.unregister("packing")
     found = [(str(name), bool(read)) for name, read in connection.execute(_NAMES).fetchall()]
-    heads = [(name, json.dumps(name, ensure_ascii=False) + ":", json.dumps(name)) for name, _ in found]
-    connection.register("heads", pa.Table.from_pylist([dict(zip(_HEADS.names, row, strict=True)) for row in heads], _HEADS))
+    names = [name for name, _ in found]
+    quoted = [json.dumps(name, ensure_ascii=False) + ":" for name in names]
+    heads = pa.table([names, quoted, [json.dumps(name) for name in names]], schema=_HEADS)
+    connection.register("heads", heads)
     try:
         table = connection.execute(_PACKED.format(digest=_DIGEST if digest else "NULL::VARCHAR"), [len(texts)])
         return Packed(table.to_arrow_table(), [name for name, read in found if not read])
@@ -60,21 +62,16 @@ _HEADS = pa.schema([("key", pa.string()), ("quoted", pa.string()), ("head", pa.s
 
 _NAMES = "SELECT key, bool_and(mapped) FROM members GROUP BY key ORDER BY min(place), key"
 
-_DIGEST = """md5(coalesce(string_agg(head || strlen(text) || ':' || text, '' ORDER BY key)
-    FILTER (text IS NOT NULL), ''))"""
+_DIGEST = """md5(coalesce(
+    string_agg(head || strlen(text) || ':' || text, '' ORDER BY key) FILTER (text IS NOT NULL), ''))"""
 
 _PACKED = f"""
-SELECT {ENTRIES}, {KEYS}, {{digest}} AS {DIGEST} FROM range($1) AS t(place)
-""" and """
 WITH named AS (
     SELECT place, key, mapped, quoted, head, value, nullif(value ->> '$', '') AS text
-    FROM members JOIN heads USING (key)
-), packed AS (
-    SELECT place,
-        string_agg(quoted || CAST(value AS VARCHAR), ',' ORDER BY key) FILTER (NOT mapped) AS packed_entries,
-        list(key ORDER BY key) FILTER (NOT mapped) AS packed_keys,
-        {digest} AS packed_digest
-    FROM named GROUP BY place
+    FROM range($1) AS records(place) LEFT JOIN members USING (place) LEFT JOIN heads USING (key)
 )
-SELECT packed_entries, packed_keys, packed_digest FROM range($1) AS t(place) LEFT JOIN packed USING (place) ORDER BY place
-"""
+SELECT
+    string_agg(quoted || CAST(value AS VARCHAR), ',' ORDER BY key) FILTER (NOT mapped) AS {ENTRIES},
+    list(key ORDER BY key) FILTER (NOT mapped) AS {KEYS},
+    {{digest}} AS {DIGEST}
+FROM named GROUP BY place ORDER BY place"""

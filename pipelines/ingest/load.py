@@ -95,6 +95,7 @@ def load(
     """
     started = time.monotonic()
     name = shown(file or path.name)
+    source = shown(source) if source else None
     watch = _Watch(name, progress, cancelled)
     with _turn(store, watch):
         resume_publishing(store)
@@ -165,9 +166,7 @@ def shown(name: str) -> str:
 class _Watch:
     """Whoever waits for a load: is told of its progress, and may stop it between two chunks."""
 
-    def __init__(
-        self, name: str, progress: Report | None = None, cancelled: Callable[[], bool] | None = None
-    ) -> None:
+    def __init__(self, name: str, progress: Report | None = None, cancelled: Callable[[], bool] | None = None) -> None:
         self._name, self._progress, self._cancelled = name, progress, cancelled
         self.raised: Exception | None = None
 
@@ -225,9 +224,7 @@ def report(store: Store, batch_id: int, *, seconds: float) -> BatchReport:
     )
 
 
-def _stage(
-    opened: Opened, recipe: Recipe, folder: Path, manifest: Manifest, watch: _Watch, chunk_bytes: int
-) -> None:
+def _stage(opened: Opened, recipe: Recipe, folder: Path, manifest: Manifest, watch: _Watch, chunk_bytes: int) -> None:
     """Read what the manifest does not hold yet, and mark it complete."""
     if manifest.complete:
         return

@@ -12,7 +12,7 @@ from typing import Literal
 from pipelines.ingest.load import BatchReport, Progress, load
 from pipelines.ingest.mapping import Mapping
 from store.connection import Store
-from store.errors import IngestCancelled, IngestInterrupted, TrimtabError
+from store.errors import IngestCancelled, IngestInterrupted, StoreClosed, TrimtabError
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,15 +66,20 @@ class Loads:
         mapping: Mapping | None = None,
         after: Callable[[LoadStatus], None] | None = None,
     ) -> str:
-        """Queue a file; returns the id of the load. `after` runs in the worker when it has ended, however it ended."""
+        """Queue a file; returns the id of the load. `after` runs in the worker when it has ended, however it ended.
+
+        Raises: `StoreClosed` when the process is ending.
+        """
         status = LoadStatus(uuid.uuid4().hex, file or path.name)
         request = _Request(status, path, source, mapping, after)
         with self._lock:
+            if self._closing.is_set():
+                raise StoreClosed
             self._requests[status.load_id] = request
             ended = [key for key, kept in self._requests.items() if kept.status.state not in ("queued", "running")]
             for key in ended[:-_KEPT]:
                 del self._requests[key]
-        self._queue.put(request)
+            self._queue.put(request)
         return status.load_id
 
     def status(self, load_id: str) -> LoadStatus | None:
@@ -84,11 +89,13 @@ class Loads:
         return request.status if request else None
 
     def cancel(self, load_id: str) -> None:
-        """Ask a load to stop; it does so while the file is being read, and not once it is being published."""
+        """Ask a load to stop; it does so while it waits or reads the file, and not once it is being published."""
         with self._lock:
             request = self._requests.get(load_id)
-        if request is not None:
-            request.stop.set()
+            if request is not None:
+                request.stop.set()
+                if request.status.state == "queued":
+                    request.status.state = "cancelled"
 
     def active(self) -> list[LoadStatus]:
         """Queued and running loads, oldest first."""
@@ -97,15 +104,20 @@ class Loads:
 
     def close(self) -> None:
         """Stop the running load between two chunks and end the worker; the same file, sent again, continues there."""
-        self._closing.set()
-        self._queue.put(None)
+        with self._lock:
+            self._closing.set()
+            self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (request := self._queue.get()) is not None:
             self._load(request)
             if request.after is not None:
-                request.after(request.status)
+                try:
+                    request.after(request.status)
+                except Exception:
+                    # Whoever waited must not end the worker either.
+                    _LOG.exception("what was to follow the load of %s failed", request.status.file)
 
     def _load(self, request: _Request) -> None:
         status = request.status
@@ -118,10 +130,11 @@ class Loads:
                 raise IngestInterrupted(status.file)
             return request.stop.is_set()
 
-        if self._closing.is_set() or request.stop.is_set():
-            status.state = "stopped" if self._closing.is_set() else "cancelled"
+        with self._lock:
+            if status.state == "queued":
+                status.state = "stopped" if self._closing.is_set() else "running"
+        if status.state != "running":
             return
-        status.state = "running"
         try:
             status.report = load(
                 self._store,

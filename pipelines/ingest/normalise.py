@@ -1,24 +1,36 @@
 """From chunks of records to staged rows: by set-based SQL where columns are mapped, by Python where formats nest."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.ingest import json_lines
+from pipelines.ingest import json_extras, json_lines
 from pipelines.ingest.chunks import Chunk, Reject
 from pipelines.ingest.fidelity import Fidelity
+from pipelines.ingest.json_values import MAX_KEYS
 from pipelines.ingest.layout_columns import TABLES
 from pipelines.ingest.mapping import Mapping
 from pipelines.ingest.readers import Opened
 from pipelines.ingest.recipe import Recipe
 from pipelines.ingest.rows import RecordRejected, Row
-from pipelines.ingest.select import compile_select, positional
+from pipelines.ingest.select import compile_select, derives_ids, positional
 from pipelines.ingest.staging import SliceWriter
 from store.columns import FACT_COLUMNS
 
 _EXTRAS = {"trace_records": "metadata", "spans": "attributes", "signals": "metadata"}
 _TIME = {"trace_records": "started_at", "spans": "started_at", "signals": "occurred_at"}
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """A chunk as columns: `types` of those that rules may read, names of the `extras`, and whether those are packed."""
+
+    table: pa.Table
+    types: dict[str, pa.DataType]
+    extras: list[str]
+    packed: bool = False
 
 
 class Normaliser:
@@ -39,18 +51,16 @@ class Normaliser:
     def _map(self, number: int, chunk: Chunk, mapping: Mapping) -> tuple[list[str], list[Reject]]:
         """Rows by SQL. A record is taken as a whole or not at all, also where it states a trace and feedback on it."""
         connection = self._writer.connection
-        table, extras = self._columns(chunk, mapping)
-        for column in extras:
+        columns = self._columns(chunk, mapping)
+        for column in columns.extras:
             self._fidelity.extra(column, _EXTRAS[TABLES[mapping.kind]])
-        types = {name: table.schema.field(name).type for name in table.column_names}
-        connection.register("chunk", positional(table.append_column("record_no", chunk.record_no)))
-        made = [("rows", TABLES[mapping.kind], mapping, extras)]
+        connection.register("chunk", positional(columns.table.append_column("record_no", chunk.record_no)))
+        made = [("rows", TABLES[mapping.kind], mapping)]
         if self._recipe.companion is not None:
-            made.append(("feedback", TABLES["signals"], self._recipe.companion, []))
-        for name, _, each, kept in made:
-            compiled = compile_select(
-                each, types, "chunk", extras=kept, extras_are_json=bool(kept) and not self._opened.tabular
-            )
+            made.append(("feedback", TABLES["signals"], self._recipe.companion))
+        for name, _, each in made:
+            kept = columns.extras if name == "rows" and not columns.packed else []
+            compiled = compile_select(each, columns.types, "chunk", extras=kept, packed=columns.packed)
             connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {compiled.sql}")
         connection.unregister("chunk")
         faults = " UNION ALL ".join(
@@ -75,18 +85,27 @@ class Normaliser:
         rejects = [*chunk.rejects, *self._semantic_rejects(chunk, bad)]
         return kinds, sorted(rejects, key=lambda reject: reject.record_no)
 
-    def _columns(self, chunk: Chunk, mapping: Mapping) -> tuple[pa.Table, list[str]]:
-        """The chunk as a table of columns, and those that no rule reads."""
-        mapped = set(mapping.columns())
-        if self._recipe.companion is not None:
-            mapped.update(self._recipe.companion.columns())
+    def _columns(self, chunk: Chunk, mapping: Mapping) -> "_Columns":
+        """The chunk as a table of columns, and what no rule reads."""
+        companion = self._recipe.companion
+        mapped = {*mapping.columns(), *(companion.columns() if companion else ())}
         if self._opened.tabular:
             table = chunk.table
-            return table, [name for name in table.column_names if name not in mapped]
+            extras = [name for name in table.column_names if name not in mapped]
+            return _Columns(table, {name: table.schema.field(name).type for name in table.column_names}, extras)
         keys = json_lines.keys_of(chunk.table)
-        extras = [key for key in keys if key not in mapped]
-        texts = [key for key in keys if key in mapped]
-        return json_lines.extract(chunk.table, texts, extras), extras
+        wanted = [key for key in keys if key in mapped] if len(keys) < MAX_KEYS else sorted(mapped)
+        read = json_lines.extract(chunk.table, wanted, [])
+        types = dict.fromkeys(read.column_names, pa.string())
+        digest = derives_ids(mapping) or (companion is not None and derives_ids(companion))
+        if keys and not digest and mapped.issuperset(keys):
+            return _Columns(read, types, [])
+        texts = chunk.table.column("json").combine_chunks()
+        packed = json_extras.pack(self._writer.connection, texts, mapped, digest=digest)
+        names = read.column_names
+        arrays = [*read.columns, *packed.table.columns]
+        table = pa.Table.from_arrays(arrays, names=[*names, *json_extras.COLUMNS])
+        return _Columns(table, types, packed.names, packed=True)
 
     def _semantic_rejects(self, chunk: Chunk, bad: list[tuple[int, str | None, str]]) -> list[Reject]:
         if not bad:

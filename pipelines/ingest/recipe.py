@@ -126,10 +126,15 @@ def _map(opened: Opened, file: str, source: str | None, saved: dict[str, tuple[s
         missing = problems(guessed.mapping, opened.columns)
         raise FileRejected(
             file,
-            f"Its columns ({', '.join(opened.columns[:12])}) are not recognised: {' '.join(missing)}",
+            f"Its columns ({_listed(opened.columns)}) are not recognised: {' '.join(missing)}",
             "Give a column mapping on the Data page or with --map.",
         )
     return _mapped(opened, guessed.mapping, name, guessed, why=guessed.reason)
+
+
+def _listed(columns: list[str]) -> str:
+    names = [name if len(name) <= 60 else name[:60] + "…" for name in columns[:12]]
+    return ", ".join(names) + (", …" if len(columns) > 12 else "")
 
 
 def _mapped(opened: Opened, mapping: Mapping, source: str, guessed: Guess | None = None, *, why: str) -> Recipe:

@@ -28,6 +28,9 @@ def rejects_file(store: Store, batch_id: int) -> tuple[str, bytes]:
     rows = batches.rejects(store, batch_id, limit=LIMIT).filter(~batches.TRUNCATED)
     raws = [raw for raw in rows["raw"].to_list() if raw is not None]
     stem = PurePath(batch["file_name"]).name.split(".")[0] or "file"
+    if repair.get("container") == "json":
+        # In valid JSON line ends stand between values only, so a record of a document fits on a line.
+        raws = [" ".join(raw.splitlines()) for raw in raws]
     if repair.get("delimiter"):
         header = io.StringIO()
         csv.writer(header, delimiter=repair["delimiter"], lineterminator="\n").writerow(repair["columns"])

@@ -22,6 +22,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from pipelines.ingest import json_extras
 from pipelines.ingest.layout_columns import TABLES, TARGETS, ColumnType, LayoutColumn, fact_columns
 from pipelines.ingest.mapping import Mapping, Rule, validate
 from pipelines.ingest.transforms import (
@@ -76,20 +77,29 @@ def compile_select(
     columns: Columns[str, pa.DataType],
     relation: str,
     *,
-    extras: Sequence[str],
-    extras_are_json: bool,
+    extras: Sequence[str] = (),
+    packed: bool = False,
 ) -> Compiled:
     """Compile a mapping for chunks of a file.
 
     Args: `columns` of the chunk, names and types in its order; `relation` is the name under which the chunk is
-    registered: those columns and last the number of the record (BIGINT); `extras` are the columns kept in the metadata
-    (attributes of spans); with `extras_are_json` the cells of columns that no rule reads are JSON text.
+    registered: those columns, with `packed` those of `json_extras`, and last the number of the record (BIGINT);
+    `extras` are the columns kept in the metadata (attributes of spans).
     A column that this chunk does not have counts as empty: records of JSON Lines differ in their keys. To check a
     mapping against the columns of the whole file, use `mapping.validate`.
     Raises: `MappingError` when the mapping cannot be used.
     """
     validate(mapping)
-    return _Compiler(mapping, columns, sorted(extras), extras_are_json).compile(relation)
+    return _Compiler(mapping, columns, sorted(extras), packed).compile(relation)
+
+
+def derives_ids(mapping: Mapping) -> bool:
+    """Whether some id of the mapping's rows is made of their contents, which takes a digest of all their cells."""
+    if any(rule.transform is Transform.ROW_ID for rule in mapping.rules):
+        return True
+    identity = {"traces": "trace_id", "spans": "span_id"}.get(mapping.kind, "signal_id")
+    # a signal without an id gets one even where others in the file have theirs
+    return identity == "signal_id" or mapping.rule(identity) is None
 
 
 @dataclass(frozen=True)
@@ -114,9 +124,7 @@ class _Reading:
 
 
 class _Compiler:
-    def __init__(
-        self, mapping: Mapping, columns: Columns[str, pa.DataType], extras: list[str], extras_are_json: bool
-    ) -> None:
+    def __init__(self, mapping: Mapping, columns: Columns[str, pa.DataType], extras: list[str], packed: bool) -> None:
         self.mapping = mapping
         self.columns = dict(columns)
         self.aliases = {name: f"f{place}" for place, name in enumerate(columns)}
@@ -124,13 +132,13 @@ class _Compiler:
             self.columns[absent], self.aliases[absent] = pa.string(), "CAST(NULL AS VARCHAR)"
         self.present = sorted(columns)
         self.extras = [name for name in extras if name in columns]
-        unread = (name for name in columns if name not in mapping.columns() and extras_are_json)
-        self.json_columns = {name for name in unread if shape_of(self.columns[name]) is Shape.TEXT}
+        self.packed = packed
         self.readings = {rule.target: self._reading(place, rule) for place, rule in enumerate(mapping.rules)}
 
     def compile(self, relation: str) -> Compiled:
         aliases = [f"f{place}" for place in range(len(self.present))]
-        stages = [f"file AS (SELECT * FROM {relation} AS t({', '.join([*aliases, RECORD_NO])}))"]
+        aliases += [*(json_extras.COLUMNS if self.packed else ()), RECORD_NO]
+        stages = [f"file AS (SELECT * FROM {relation} AS t({', '.join(aliases)}))"]
 
         def stage(name: str, expressions: list[str]) -> None:
             before = stages[-1].split(" AS ", 1)[0]
@@ -138,8 +146,9 @@ class _Compiler:
 
         readings = self.readings.values()
         checks = [check for reading in readings for check in self._checks(reading)]
-        if self._derives_ids():
-            stage("texts", [f"{self._text(name)} AS t{place}" for place, name in enumerate(self.present)])
+        if derives_ids(self.mapping):
+            if not self.packed:
+                stage("texts", [f"{self._plain(name)} AS t{place}" for place, name in enumerate(self.present)])
             stage("digests", [f"{self._digest()} AS digest"])
         stage("cells", [f"{r.cell.sql} AS {r.k}" for r in readings])
         stage("readings", [f"{value_of(r.rule.transform, r.k, r.cell.shape)} AS {r.v}" for r in readings])
@@ -174,20 +183,6 @@ class _Compiler:
     def _plain(self, column: str) -> str:
         return text_of(self.aliases[column], self.columns[column])
 
-    def _text(self, column: str) -> str:
-        """A column as text, the same whether it is mapped or an extra, so that ids do not depend on the mapping."""
-        if column not in self.json_columns:
-            return self._plain(column)
-        alias = self.aliases[column]
-        return f"nullif(CASE WHEN json_valid({alias}) THEN {alias} ->> '$' ELSE {alias} END, '')"
-
-    def _derives_ids(self) -> bool:
-        if any(rule.transform is Transform.ROW_ID for rule in self.mapping.rules):
-            return True
-        identity = {"traces": "trace_id", "spans": "span_id"}.get(self.mapping.kind, "signal_id")
-        # a signal without an id gets one even where others in the file have theirs
-        return identity == "signal_id" or identity not in self.readings
-
     def _digest(self) -> str:
         """MD5 over the names and texts of all cells that are not empty: the same for any order and set of columns."""
         parts = []
@@ -195,7 +190,7 @@ class _Compiler:
             head = f"concat({literal(json.dumps(name))}, strlen(t{place}), ':')"
             parts += [f"CASE WHEN t{place} IS NOT NULL THEN {head} END", f"t{place}"]  # concat skips NULL
         parts.append("''")
-        digest = f"md5(concat({', '.join(parts)}))"
+        digest = json_extras.DIGEST if self.packed else f"md5(concat({', '.join(parts)}))"
         own = self.readings.get("signal_id")
         only_ids = own is not None and not any(r.rule.transform is Transform.ROW_ID for r in self.readings.values())
         return f"CASE WHEN {own.cell.sql} IS NULL THEN {digest} END" if own is not None and only_ids else digest
@@ -281,28 +276,28 @@ class _Compiler:
         if value is not None and value.rule.transform in RATING_SCALES:
             low, high = RATING_SCALES[value.rule.transform]
             members.setdefault("scale", f"CASE WHEN {value.v} IS NOT NULL THEN '\"{low} to {high}\"' END")
-        taken = ", ".join(literal(name) for name in members)
+        taken = f"[{', '.join(literal(name) for name in members)}]"
+        if self.packed:
+            taken = f"list_concat({taken}, {json_extras.KEYS})"
         mapped = self.readings.get(_OBJECT_OF.get(self.mapping.kind, "metadata"))
         objects = "CAST(NULL AS VARCHAR)"
         if mapped is not None:
             name = mapped.rule.column or mapped.target.name
-            apart = f"NOT list_has_any(json_keys({mapped.k}), [{taken}])" if members else "true"
+            apart = f"NOT list_has_any(json_keys({mapped.k}), {taken})" if members or self.packed else "true"
             strict = is_strict_json(mapped.k)
             is_object = f"CASE WHEN starts_with({mapped.k}, '{{') AND {strict} THEN {apart} ELSE false END"
             objects = f"CASE WHEN {is_object} THEN {mapped.k} END"
             whole = f"CASE WHEN {strict} THEN {mapped.k} ELSE CAST(to_json({mapped.k}) AS VARCHAR) END"
             members[name] = f"CASE WHEN {mapped.k} IS NOT NULL AND NOT {is_object} THEN {whole} END"
         keys = {name: literal(json.dumps(name, ensure_ascii=False) + ":") for name in members}
-        entries = ", ".join(f"{keys[name]} || CAST({member} AS VARCHAR)" for name, member in members.items())
-        return [f"concat_ws(',', {entries or 'NULL'}) AS entries", f"{objects} AS object"]
+        entries = [f"{keys[name]} || CAST({member} AS VARCHAR)" for name, member in members.items()]
+        entries += [json_extras.ENTRIES] if self.packed else []
+        return [f"concat_ws(',', {', '.join(entries) or 'NULL'}) AS entries", f"{objects} AS object"]
 
     def _extra(self, name: str) -> str:
         """SQL for an unmapped cell as JSON, NULL where there is nothing."""
         alias, type_ = self.aliases[name], self.columns[name]
         shape = shape_of(type_)
-        if name in self.json_columns:
-            whole = f"CASE WHEN {is_strict_json(alias)} THEN {alias} ELSE CAST(to_json({alias}) AS VARCHAR) END"
-            return f"CASE WHEN {alias} NOT IN ('', 'null') THEN {whole} END"
         text = self._plain(name)
         if shape is Shape.FLOAT:
             return f"CASE WHEN isfinite(CAST({alias} AS DOUBLE)) THEN to_json({alias}) ELSE to_json({text}) END"

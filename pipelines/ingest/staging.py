@@ -115,11 +115,11 @@ class SliceWriter:
 
     def relation(self, number: int, kind: str, relation: str) -> None:
         """Stage all rows of a relation that has the columns of `kind` and `record_no`."""
-        columns = list(FACT_COLUMNS[kind])
+        columns = ", ".join(FACT_COLUMNS[kind])
         target = slice_file(self.folder, number, kind)
         quoted = str(target).replace("'", "''")
         self.connection.execute(
-            f"""COPY (SELECT {", ".join(columns)}, hash({", ".join(columns)}) AS content_hash, record_no FROM {relation})
+            f"""COPY (SELECT {columns}, hash({columns}) AS content_hash, record_no FROM {relation})
             TO '{quoted}' (FORMAT parquet, COMPRESSION uncompressed)"""
         )
         _sync(target)

@@ -4,6 +4,7 @@ Each upload is a folder with the file and a note of how it is to be loaded. The 
 says "load": a folder without one was never asked for and is cleared at the next start.
 """
 
+import errno
 import json
 import re
 import shutil
@@ -12,11 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from pipelines.ingest.load import shown
 from pipelines.ingest.loads import Loads, LoadStatus
-from pipelines.ingest.mapping import Mapping
+from pipelines.ingest.mapping import Mapping, MappingError
+from store.errors import DiskFull
 
 _NOTE = "load.json"
 _BLOCK = 1 << 20
+_LONGEST_NAME = 200
+
+# Folders begin with the process that received them: what this one receives is no leftover of an earlier one.
+_PROCESS = uuid.uuid4().hex[:8]
 
 
 @dataclass(frozen=True)
@@ -32,19 +39,36 @@ class Upload:
         return self.folder / "content"
 
 
-class Uploads:
-    """The folder of received files of one store."""
+@dataclass(frozen=True)
+class _Note:
+    """How a file is to be loaded; `asked_ns` is when that was said."""
 
-    def __init__(self, folder: Path, loads: Loads) -> None:
+    file: str
+    source: str | None
+    mapping: Mapping | None
+    asked_ns: int
+
+
+class Uploads:
+    """The folder of received files of one store; `process` names who receives them."""
+
+    def __init__(self, folder: Path, loads: Loads, *, process: str = _PROCESS) -> None:
         self._folder = folder
         self._loads = loads
+        self._process = process
 
     def receive(self, stream: BinaryIO, file: str) -> Upload:
-        """Keep the bytes of a sent file; `file` is its name for people and never becomes a path."""
-        upload = Upload(self._folder / uuid.uuid4().hex, display_name(file))
-        upload.folder.mkdir(parents=True)
-        with upload.path.open("wb") as target:
-            shutil.copyfileobj(stream, target, _BLOCK)
+        """Keep the bytes of a sent file; `file` is its name for people and never becomes a path. Raises: `DiskFull`."""
+        upload = Upload(self._folder / f"{self._process}-{uuid.uuid4().hex}", display_name(file))
+        try:
+            upload.folder.mkdir(parents=True)
+            with upload.path.open("wb") as target:
+                shutil.copyfileobj(stream, target, _BLOCK)
+        except OSError as error:
+            self.discard(upload)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(self._folder, f"{upload.file}: {error.strerror}") from error
+            raise
         return upload
 
     def submit(self, upload: Upload, *, source: str | None = None, mapping: Mapping | None = None) -> str:
@@ -60,23 +84,31 @@ class Uploads:
         shutil.rmtree(upload.folder, ignore_errors=True)
 
     def resume(self) -> list[str]:
-        """After a start: queue what was asked for and not loaded yet, clear the rest; returns the ids of the loads."""
+        """After a start: queue, in the order they were asked for, the files that earlier processes did not load.
+
+        What was received and never asked for is cleared. Returns the ids of the loads.
+        """
         if not self._folder.is_dir():
             return []
-        queued = []
-        for folder in sorted(self._folder.iterdir()):
-            note = folder / _NOTE
-            if not note.is_file():
-                shutil.rmtree(folder, ignore_errors=True)
+        asked = []
+        for folder in self._folder.iterdir():
+            if folder.name.startswith(f"{self._process}-"):
                 continue
-            stated = json.loads(note.read_text(encoding="utf-8"))
-            mapping = Mapping.from_json(stated["mapping"]) if stated["mapping"] else None
-            queued.append(self._queue(Upload(folder, stated["file"]), stated["source"], mapping))
-        return queued
+            note = _read_note(folder)
+            if note is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                asked.append((note.asked_ns, folder, note))
+        return [
+            self._queue(Upload(folder, note.file), note.source, note.mapping)
+            for _, folder, note in sorted(asked, key=lambda entry: entry[:2])
+        ]
 
     def _queue(self, upload: Upload, source: str | None, mapping: Mapping | None) -> str:
         def ended(status: LoadStatus) -> None:
-            if status.state != "stopped":
+            # Of a file that is being published, what is staged is enough to go on.
+            staged = status.progress is not None and status.progress.phase == "publishing"
+            if status.state != "stopped" or staged:
                 self.discard(upload)
 
         return self._loads.submit(upload.path, file=upload.file, source=source, mapping=mapping, after=ended)
@@ -85,4 +117,15 @@ class Uploads:
 def display_name(file: str) -> str:
     """A sender's file name made safe to show: its last part, without control characters, at most 200 long."""
     last = re.split(r"[\\/]", file)[-1]
-    return re.sub(r"[\x00-\x1f\x7f]", "", last)[:200] or "upload"
+    return shown(re.sub(r"[\x00-\x1f\x7f]", "", last))[:_LONGEST_NAME] or "upload"
+
+
+def _read_note(folder: Path) -> _Note | None:
+    """The note in an upload's folder; None when there is none or it cannot be used."""
+    try:
+        path = folder / _NOTE
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        mapping = Mapping.from_json(stated["mapping"]) if stated["mapping"] else None
+        return _Note(str(stated["file"]), stated["source"], mapping, path.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError, MappingError):
+        return None

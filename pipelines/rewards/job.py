@@ -4,20 +4,18 @@ No version is made when the fit says the same of every trace as the active one. 
 part of the version: they change only with it, and a page need not compute them from every trace.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipelines.exploration.rates import arm_posteriors
 from pipelines.jobs import JobResult
-from pipelines.rewards import empirical_bayes
+from pipelines.rewards import empirical_bayes, means
+from pipelines.rewards.means import mean_rewards
 from store import rewards
 from store.version import code_version
 
 if TYPE_CHECKING:
     from pipelines.jobs import JobContext
-
-__all__ = ["EVIDENCE_KINDS", "mean_rewards", "run"]
 
 # The kinds of signal that the model can use; clicks and purchases need models of their own (METHODS §3).
 EVIDENCE_KINDS = ("outcome", "thumb", "rating", "annotation", "judge")
@@ -33,7 +31,10 @@ def run(context: "JobContext") -> JobResult:
     fitted = empirical_bayes.fit(evidence.traces, evidence.signals)
     context.progress(0.7, "writing rewards")
     used = int(fitted.rewards["signals"].sum())
-    rewarded = evidence.traces.join(fitted.rewards, on="trace_id")
+    rewarded = (
+        evidence.traces.join(fitted.rewards, on="trace_id").cast({"signals": pl.Int64}).select(list(means.REWARDED))
+    )
+    task_sds = fitted.cells.select(list(means.TASK_SDS))
     model = rewards.publish(
         context.store,
         rewards.Fitted(
@@ -41,8 +42,8 @@ def run(context: "JobContext") -> JobResult:
             parameters={
                 **fitted.parameters,
                 "notes": fitted.notes.to_dicts(),
-                "agent_means": mean_rewards(rewarded.with_columns(arm=pl.lit("all arms"))),
-                "arm_means": mean_rewards(rewarded),
+                "agent_means": mean_rewards(rewarded.with_columns(arm=pl.lit("all arms")), task_sds).to_dicts(),
+                "arm_means": mean_rewards(rewarded, task_sds).to_dicts(),
             },
             rewards=fitted.rewards,
             cells=fitted.cells,
@@ -56,11 +57,3 @@ def run(context: "JobContext") -> JobResult:
     observed = int((fitted.rewards["signals"] > 0).sum())
     message = f"Version {model}: {fitted.rewards.height} traces, {observed} of them with {used} signals of their own."
     return JobResult(fitted.rewards.height, message)
-
-
-def mean_rewards(rewarded: pl.DataFrame) -> list[dict[str, Any]]:
-    """Per agent and arm the mean reward of traces with signals: mean, sd of that mean, n, traces, users, clustered.
-
-    `rewarded` has agent, arm, user_id, mean, sd and signals, one row a trace.
-    """
-    return arm_posteriors(rewarded.with_columns(pl.col("signals").cast(pl.Int64))).to_dicts()

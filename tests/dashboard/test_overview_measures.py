@@ -5,11 +5,11 @@ from dashboard.overview.measures import measures
 FULL = {
     "traces": 1000, "known": 1000, "errors": 50, "users": 40, "feedback": 100, "costed": 900, "cost_usd": 9.0,
     "timed": 1000, "seconds_p50": 2.0, "seconds_p95": 9.5, "rewarded": 400, "reward": 0.6, "reward_variance": 0.04,
-    "reward_sd2": 0.01,
+    "reward_sd2": 0.01, "reward_shared_sd": 0.0,
 }  # fmt: skip
 NOTHING = {
     **dict.fromkeys(FULL, 0), "cost_usd": None, "seconds_p50": None, "seconds_p95": None, "reward": None,
-    "reward_variance": None, "reward_sd2": None,
+    "reward_variance": None, "reward_sd2": None, "reward_shared_sd": None,
 }  # fmt: skip
 
 

@@ -109,7 +109,10 @@ def test_a_shortened_id_keeps_its_ends(identity, keep):
 def test_the_interval_of_a_mean_adds_both_variances():
     interval = fmt.mean_interval(100, 0.5, 0.04, 0.05)
     assert interval.upper - interval.estimate == pytest.approx(1.96 * sqrt(0.09 / 100), rel=1e-4)
-    frame = pl.DataFrame({"n": [100, 1], "m": [0.5, 0.2], "v": [0.04, None], "s": [0.05, 0.01]})
-    limits = fmt.mean_limits(frame, n="n", mean="m", variance="v", sd2="s")
+    frame = pl.DataFrame({"n": [100, 1], "m": [0.5, 0.2], "v": [0.04, None], "s": [0.05, 0.01], "c": [None, 0.2]})
+    limits = fmt.mean_limits(frame, n="n", mean="m", variance="v", sd2="s", shared_sd="c")
     assert limits["lower"][0] == pytest.approx(interval.lower)
-    assert limits["upper"][1] == pytest.approx(0.2 + 1.96 * 0.1, rel=1e-4)
+    # What traces have in common does not shrink with their number.
+    assert limits["upper"][1] == pytest.approx(0.2 + 1.96 * sqrt(0.01 + 0.04), rel=1e-4)
+    shared = fmt.mean_interval(1_000_000, 0.5, 0.04, 0.05, 0.1)
+    assert shared.upper - shared.estimate == pytest.approx(1.96 * 0.1, rel=1e-3)

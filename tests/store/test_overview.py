@@ -124,7 +124,7 @@ def test_rewards_per_day_are_those_of_that_days_traces(filled):
         if row["trace_id"] in REWARDS:
             by_day.setdefault(row["started_at"].replace(hour=0), []).append(REWARDS[row["trace_id"]])
     assert frame["bucket"].to_list() == sorted(by_day)
-    for bucket, n, mean, _, sd2 in frame.rows():
+    for bucket, n, mean, _, sd2, _ in frame.rows():
         assert n == len(by_day[bucket])
         assert mean == pytest.approx(statistics.mean(m for m, _ in by_day[bucket]))
         assert sd2 == pytest.approx(statistics.mean(s * s for _, s in by_day[bucket]))

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.ingest import json_extras
 from pipelines.ingest.layout_columns import KINDS, TARGETS, Kind, fact_columns
 from pipelines.ingest.mapping import Mapping, MappingError, Rule, identity, problems
-from pipelines.ingest.select import compile_select, positional
+from pipelines.ingest.select import compile_select, derives_ids, positional
 from pipelines.ingest.transforms import TRANSFORMS_FOR, Transform
 
 T = Transform
@@ -38,15 +39,27 @@ def run(
     columns: Columns[str, Sequence[Any] | pa.Array],
     *,
     extras: Sequence[str] | None = None,
-    extras_are_json: bool = False,
+    packed: bool = False,
 ) -> list[Row]:
-    """The rows of a mapping over columns given as lists of texts or as Arrow arrays; extras default to the unmapped."""
+    """The rows of a mapping over columns given as lists of texts or as Arrow arrays; extras default to the unmapped.
+
+    With `packed` the rows come as JSON objects of texts, read as JSON Lines are.
+    """
     arrays = [cells if isinstance(cells, pa.Array) else pa.array(cells, pa.string()) for cells in columns.values()]
+    numbers = pa.array(range(1, len(arrays[0]) + 1), pa.int64())
+    if packed:
+        rows = pa.table(arrays, names=list(columns)).to_pylist()
+        texts = pa.array([json.dumps(row) for row in rows], pa.string())
+        made = json_extras.pack(connection, texts, set(mapping.columns()), digest=derives_ids(mapping))
+        read = {name: array for name, array in zip(columns, arrays, strict=True) if name in mapping.columns()}
+        compiled = compile_select(mapping, dict.fromkeys(read, pa.string()), "chunk", packed=True)
+        names = [*read, *json_extras.COLUMNS, "record_no"]
+        connection.register("chunk", positional(pa.table([*read.values(), *made.table.columns, numbers], names)))
+        return connection.execute(compiled.sql).to_arrow_table().to_pylist()
     if extras is None:
         extras = [name for name in columns if name not in mapping.columns()]
     types = {name: array.type for name, array in zip(columns, arrays, strict=True)}
-    compiled = compile_select(mapping, types, "chunk", extras=extras, extras_are_json=extras_are_json)
-    numbers = pa.array(range(1, len(arrays[0]) + 1), pa.int64())
+    compiled = compile_select(mapping, types, "chunk", extras=extras)
     connection.register("chunk", positional(pa.table([*arrays, numbers], [*columns, "record_no"])))
     table = connection.execute(compiled.sql).to_arrow_table()
     assert table.column_names == ["record_no", *fact_columns(mapping.kind), "reject_column", "reject_reason"]
@@ -73,7 +86,7 @@ def signals(*rules: Rule, kind: str = "thumb") -> Mapping:
 def test_columns_and_types_are_those_of_the_fact_table(connection: duckdb.DuckDBPyConnection, kind: Kind) -> None:
     rules = identity(kind, TARGETS[kind], "s").rules
     types = {rule.target: pa.string() for rule in rules}
-    compiled = compile_select(Mapping(kind, rules, "s"), types, "chunk", extras=[], extras_are_json=False)
+    compiled = compile_select(Mapping(kind, rules, "s"), types, "chunk")
     table = pa.table({name: pa.array([], pa.string()) for name in types}).append_column(
         "record_no", pa.array([], pa.int64())
     )
@@ -331,12 +344,6 @@ def test_extras_join_a_mapped_object_without_losing_either(
     assert json.loads(alone["metadata"] or "{}") == without
 
 
-def test_json_extras_keep_their_types(connection: duckdb.DuckDBPyConnection) -> None:
-    cells = {"id": "t", "s": '"é\\n"', "n": "1.50", "o": '{"a": [null]}', "z": "null", "bad": "{oops", "nan": "NaN"}
-    row = one(connection, traces(), cells, extras_are_json=True)
-    assert row["metadata"] == '{"bad":"{oops","n":1.50,"nan":"NaN","o":{"a": [null]},"s":"é\\n"}'
-
-
 def test_typed_extras_are_json_values(connection: duckdb.DuckDBPyConnection) -> None:
     columns = {
         "id": ["t"],
@@ -500,16 +507,14 @@ def test_derived_ids_differ_by_kind_and_keep_stated_ones(connection: duckdb.Duck
     assert one(connection, stated, cells)["signal_id"] == thumb
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-def test_feedback_beside_its_trace_names_it(connection: duckdb.DuckDBPyConnection, as_json: bool) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_feedback_beside_its_trace_names_it(connection: duckdb.DuckDBPyConnection, packed: bool) -> None:
     """A file of answers with thumbs, loaded once as traces and once as signals."""
     cells = {"question": "why?", "answer": "so", "thumb": "up"}
     rules = (Rule("input", "question", T.TEXT), Rule("output", "answer", T.TEXT))
-    quoted = {"thumb": '"up"'} if as_json else {}
-    trace = one(connection, Mapping("traces", rules, "s"), {**cells, **quoted}, extras_are_json=as_json)
+    trace = one(connection, Mapping("traces", rules, "s"), cells, packed=packed)
     mapping = signals(Rule("trace_id", None, T.ROW_ID), Rule("value", "thumb", T.THUMB))
-    quoted = {"question": '"why?"', "answer": '"so"'} if as_json else {}
-    signal = one(connection, mapping, {**cells, **quoted}, extras=[], extras_are_json=as_json)
+    signal = one(connection, mapping, cells, extras=[])
     assert trace["trace_id"] == signal["trace_id"]
     assert trace["trace_id"].startswith("row-")
     assert (signal["value"], signal["metadata"]) == (1.0, None)
@@ -526,7 +531,7 @@ def test_spans_without_ids_get_them(connection: duckdb.DuckDBPyConnection) -> No
 
 def test_an_unusable_mapping_is_refused() -> None:
     with pytest.raises(MappingError, match="No rule fills"):
-        compile_select(Mapping("signals", (), "s"), {"a": pa.string()}, "chunk", extras=[], extras_are_json=False)
+        compile_select(Mapping("signals", (), "s"), {"a": pa.string()}, "chunk")
 
 
 def test_columns_that_a_chunk_does_not_have_are_empty(connection: duckdb.DuckDBPyConnection) -> None:
@@ -582,9 +587,9 @@ def files(draw: st.DrawFn) -> tuple[Mapping, dict[str, list[str | None]], bool]:
 def test_every_row_becomes_a_good_row_or_a_reason(
     connection: duckdb.DuckDBPyConnection, drawn: tuple[Mapping, dict[str, list[str | None]], bool]
 ) -> None:
-    mapping, columns, as_json = drawn
+    mapping, columns, packed = drawn
     assert problems(mapping, columns) == []
-    rows = run(connection, mapping, columns, extras_are_json=as_json)
+    rows = run(connection, mapping, columns, packed=packed)
     size = len(next(iter(columns.values())))
     assert {row["record_no"] for row in rows} == set(range(1, size + 1))
     if mapping.kind != "impressions":
@@ -602,7 +607,7 @@ def test_every_row_becomes_a_good_row_or_a_reason(
         assert isinstance(members, dict)
         for name in extras:
             cell = columns[name][row["record_no"] - 1]
-            if cell not in (None, "") and not as_json:
+            if cell not in (None, ""):
                 assert members[name] == cell
 
 

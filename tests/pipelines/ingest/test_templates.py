@@ -38,8 +38,6 @@ def load(kind: LayoutKind, form: str) -> list[dict[str, Any]]:
         identity(kind, columns, "test"),
         dict(zip(table.column_names, table.schema.types, strict=True)),
         "chunk",
-        extras=[],
-        extras_are_json=form == "jsonl",
     )
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
