@@ -1,6 +1,6 @@
 """Recognising what a file holds by the keys of its records, never by its name."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, Final
 
@@ -71,12 +71,6 @@ _IMPORTERS: Final[dict[Format, Importer]] = {
     Format.LANGFUSE_SESSIONS: langfuse.import_session,
 }
 _LANGFUSE: Final = frozenset(name for name in _IMPORTERS if name.value.startswith("langfuse-"))
-
-_ENVELOPES: Final = (
-    "data", "traces", "observations", "events", "scores", "sessions", "spans", "signals", "records", "items",
-    "results", "rows", "logs", "conversations", "trajectories",
-)  # fmt: skip
-_DEEPEST_ENVELOPE: Final = 8
 
 _OBSERVATION: Final = both_cases(
     "parentObservationId level statusMessage completionStartTime providedModelName usageDetails projectId"
@@ -189,33 +183,3 @@ def _import_langfuse(name: Format) -> Importer:
         return _IMPORTERS[found if found in _LANGFUSE else name](record, source)
 
     return import_record
-
-
-def unwrap(document: Any) -> Iterator[Any]:
-    """The records in a parsed document: the document itself, the items of an array, or of the lists in an envelope.
-
-    An envelope is an object of no known format with lists under names such as `data` or `traces`; what stands beside
-    the lists (page numbers, cursors) is not data.
-    """
-    return _unwrap(document, _DEEPEST_ENVELOPE)
-
-
-def _unwrap(document: Any, depth: int) -> Iterator[Any]:
-    if isinstance(document, list):
-        for item in document:
-            yield from _unwrap(item, depth - 1) if isinstance(item, list) and depth > 0 else (item,)
-        return
-    if isinstance(document, dict) and depth > 0 and recognise_record(document) is Format.MAPPED:
-        inner = [document[name] for name in _ENVELOPES if _is_records(document.get(name))]
-        if inner:
-            for items in inner:
-                yield from _unwrap(items, depth - 1)
-            return
-        if isinstance(document.get("data"), dict):
-            yield from _unwrap(document["data"], depth - 1)
-            return
-    yield document
-
-
-def _is_records(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

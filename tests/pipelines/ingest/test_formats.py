@@ -1,4 +1,4 @@
-"""Recognition by keys, unwrapping of envelopes, and what every importer owes to any JSON value."""
+"""Recognition by keys, and what every importer owes to any JSON value."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.ingest.formats import Format, importer_for, recognise_columns, recognise_record, unwrap
+from pipelines.ingest.formats import Format, importer_for, recognise_columns, recognise_record
 from pipelines.ingest.layout_columns import (
     ANNOTATOR_KIND_WORDS,
     SIGNAL_KIND_WORDS,
@@ -165,20 +165,6 @@ def test_every_format_says_what_it_is_and_why() -> None:
     assert {name for name in Format if importer_for(name) is None} == own
 
 
-def test_envelopes_are_unwrapped() -> None:
-    assert list(unwrap([TRACE, SCORE])) == [TRACE, SCORE]
-    assert list(unwrap({"data": [TRACE], "meta": {"page": 1}})) == [TRACE]
-    assert list(unwrap({"traces": [TRACE], "scores": [SCORE]})) == [TRACE, SCORE]
-    assert list(unwrap({"data": {"observations": [OBSERVATION], "cursor": None}})) == [OBSERVATION]
-    assert list(unwrap({"data": []})) == []
-    assert list(unwrap([[TRACE], [SCORE]])) == [TRACE, SCORE]
-
-
-@pytest.mark.parametrize("document", [TRACE, CHAT, TAU, SAMPLES[Format.LANGFUSE_DOCUMENT][0], {"items": [1]}, 5, None])
-def test_records_are_not_mistaken_for_envelopes(document: Any) -> None:
-    assert list(unwrap(document)) == [document]
-
-
 # ---- what every importer owes to any JSON value
 
 KEYS = sorted({key for _, sample in NESTED for key in sample} | {"content", "role", "id", "traceId", "min", "max"})
@@ -305,8 +291,6 @@ def test_any_value_gives_rows_or_a_reject(name: Format, record: Any) -> None:
 @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_is_recognised_or_not(document: Any) -> None:
     recognise_record(document)
-    for record in unwrap(document):
-        recognise_record(record)
 
 
 @pytest.mark.parametrize(("name", "sample"), NESTED)
