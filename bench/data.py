@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 
-# Words are drawn so that texts compress about as well as English does.
+# Every text is another draw of words: about as hard to compress as short English texts are.
 _SPANS = """
 SELECT
     md5('trace' || (i // 5)::VARCHAR) AS trace_id,
@@ -15,8 +15,8 @@ SELECT
     strftime(make_timestamp(1767225600000000 + i * 250000), '%Y-%m-%dT%H:%M:%S.%fZ') AS started_at,
     strftime(make_timestamp(1767225600900000 + i * 250000), '%Y-%m-%dT%H:%M:%S.%fZ') AS ended_at,
     CASE WHEN hash(i) % 50 = 0 THEN 'error' ELSE 'ok' END AS status,
-    (SELECT string_agg(words[1 + (hash(i, j) % 64)::INTEGER], ' ') FROM range(80) AS t(j)) AS "input",
-    (SELECT string_agg(words[1 + (hash(j, i) % 64)::INTEGER], ' ') FROM range(80) AS t(j)) AS "output",
+    (SELECT string_agg(words[1 + (hash(i * 200 + j) % 64)::INTEGER], ' ') FROM range(80) AS t(j)) AS "input",
+    (SELECT string_agg(words[1 + (hash(i * 200 + 100 + j) % 64)::INTEGER], ' ') FROM range(80) AS t(j)) AS "output",
     'gpt-4o' AS model,
     hash(i, 1) % 1000 AS input_tokens,
     hash(i, 2) % 300 AS output_tokens,
@@ -86,6 +86,25 @@ _WORDS = [
 ]
 
 _FORMATS = {"csv": "FORMAT csv, HEADER", "jsonl": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
+
+
+def later(file: Path, part: int, target: Path) -> Path:
+    """A Parquet file like `file`, of other traces (and the same texts) that began `part` times its length later."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            f"""COPY (
+                SELECT * REPLACE (
+                    md5(trace_id || $part) AS trace_id,
+                    substr(md5(span_id || $part), 1, 16) AS span_id,
+                    substr(md5(parent_span_id || $part), 1, 16) AS parent_span_id,
+                    strftime(started_at::TIMESTAMP + to_seconds($seconds), '%Y-%m-%dT%H:%M:%S.%fZ') AS started_at,
+                    strftime(ended_at::TIMESTAMP + to_seconds($seconds), '%Y-%m-%dT%H:%M:%S.%fZ') AS ended_at)
+                FROM read_parquet('{file}')
+            ) TO '{target}' (FORMAT parquet)""",
+            {"part": str(part), "seconds": part * 250_000},
+        )
+    return target
 
 
 def spans_file(folder: Path, form: str, spans: int, *, first: int = 0, users: int = 20_000) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from bench.data import spans_file
+from bench.data import later, spans_file
 from bench.measure import quantile
 from pipelines.ingest.load import load
 from store import overview, search, spans, traces
@@ -24,8 +24,10 @@ def filled(work: Path, count: int) -> Path:
         return target
     draft = work / f"pages-{count}.part.duckdb"
     store = Store.open(draft)
-    for first in range(0, count, _FILE_SPANS):
-        file = spans_file(work, "parquet", min(_FILE_SPANS, count - first), first=first, users=_USERS)
+    first = spans_file(work, "parquet", min(_FILE_SPANS, count), users=_USERS)
+    load(store, first)
+    for part in range(1, count // _FILE_SPANS):
+        file = later(first, part, work / "later.parquet")
         load(store, file)
         file.unlink()
     store.close()

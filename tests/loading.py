@@ -70,7 +70,7 @@ def write_rows(folder: Path, name: str, rows: list[dict[str, Any]], columns: lis
     """Rows as a file; the container is that of the name's suffixes. Cells are texts, numbers, booleans or objects."""
     suffixes = name.split(".")[1:]
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
-    match suffixes[0]:
+    match suffixes[-2 if suffixes[-1] in ("gz", "zst") else -1]:
         case "csv":
             content = _csv(rows, columns)
         case "jsonl":
