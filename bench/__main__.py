@@ -22,21 +22,23 @@ def main() -> None:
     """Measure everything, then write the report."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks; writes bench/RESULTS.md.")
     parser.add_argument("--work", type=Path, default=_HERE / "work", help="folder for files and stores (about 25 GB)")
+    parser.add_argument("--short", action="store_true", help="a million spans only: without 5 million and 10 million")
     parser.add_argument("--quick", action="store_true", help="a hundredth of the size; writes to the work folder only")
     arguments = parser.parse_args()
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     scale = 100 if arguments.quick else 1
     target = work / "RESULTS.md" if arguments.quick else _HERE / "RESULTS.md"
-    sections = (lambda: _server(work), lambda: _pages(work, scale), lambda: _ingest(work, scale))
-    lines = _head(scale)
+    short: bool = arguments.short
+    sections = (lambda: _server(work), lambda: _ingest(work, scale, short), lambda: _pages(work, scale, short))
+    lines = _head(scale, short)
     for section in sections:
         lines += section()
         target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"written: {target}")
 
 
-def _head(scale: int) -> list[str]:
+def _head(scale: int, short: bool) -> list[str]:
     names = ("duckdb", "polars", "pyarrow", "streamlit", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     commit = subprocess.run(
@@ -51,11 +53,12 @@ def _head(scale: int) -> list[str]:
         f"- when: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit.stdout.strip() or 'unknown'}",
         f"- machine: {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}",
         f"- versions: Python {platform.python_version()}, {versions}",
+        *(["- SHORT RUN: 5 million and 10 million spans were not measured (`python -m bench` does)"] if short else []),
         *(["- QUICK RUN: sizes are a hundredth of what the titles say"] if scale > 1 else []),
     ]
 
 
-def _ingest(work: Path, scale: int) -> list[str]:
+def _ingest(work: Path, scale: int, short: bool) -> list[str]:
     lines = [
         "",
         "## Files into the store",
@@ -68,7 +71,8 @@ def _ingest(work: Path, scale: int) -> list[str]:
         "| file | spans | bare DuckDB rows/s | Trimtab rows/s | times slower | all again, rows/s | peak MB |",
         "|---|---|---|---|---|---|---|",
     ]
-    for form, count in (("csv", 1_000_000), ("jsonl", 1_000_000), ("parquet", 1_000_000), ("csv", 5_000_000)):
+    cases = [("csv", 1_000_000), ("jsonl", 1_000_000), ("parquet", 1_000_000), ("csv", 5_000_000)]
+    for form, count in cases[:3] if short else cases:
         spans = count // scale
         plain, ours = ingest.compare(work, form, spans)
         file = str(ingest.spans_file(work, form, spans))
@@ -85,7 +89,7 @@ def _ingest(work: Path, scale: int) -> list[str]:
     return lines
 
 
-def _pages(work: Path, scale: int) -> list[str]:
+def _pages(work: Path, scale: int, short: bool) -> list[str]:
     lines = [
         "",
         "## Queries of the pages",
@@ -94,7 +98,7 @@ def _pages(work: Path, scale: int) -> list[str]:
         "spent and says how far it came.",
         "",
     ]
-    sizes = [count // scale for count in (1_000_000, 10_000_000)]
+    sizes = [count // scale for count in ((1_000_000,) if short else (1_000_000, 10_000_000))]
     answers = []
     for size in sizes:
         path = pages.filled(work, size)
