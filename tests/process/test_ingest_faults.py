@@ -56,13 +56,18 @@ def test_ten_kills_at_random_moments_leave_the_same_store(tmp_path):
     assert _finish(_start(undisturbed, file)) == [2_000, 2_000, 0, 0]
     whole = time.monotonic() - started
     moments = random.Random(7)
+    killed = 0
     for _ in range(10):
         process = _start(disturbed, file)
-        with pytest.raises(subprocess.TimeoutExpired):
-            # Longer and longer lives: some die before the store is open, some while reading, some while publishing.
-            process.wait(timeout=whole * moments.uniform(0.2, 0.9))
-        process.send_signal(signal.SIGKILL)
+        try:
+            # Some die before the store is open, some while reading, some while publishing, the last ones while they
+            # load again what is held already; on a machine that has become faster one may get through.
+            process.wait(timeout=whole * moments.uniform(0.2, 0.8))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
         process.communicate()
+    assert killed >= 5
     _finish(_start(disturbed, file))
     assert _state(disturbed) == _state(undisturbed)
     store = Store.open(disturbed, threads=1)
