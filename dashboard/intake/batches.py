@@ -22,21 +22,18 @@ _VERSION: Final = "data_batches_version"
 _LISTED: Final = 500
 
 _COLUMNS: Final = {
-    "batch_id": st.column_config.NumberColumn("Batch", width=60, pinned=True, format="%d"),
-    "file_name": st.column_config.TextColumn("File", width=210),
-    "state": st.column_config.TextColumn("State", width=74),
-    "received": st.column_config.NumberColumn("Received", width=76, format="localized"),
-    "accepted": st.column_config.NumberColumn("Accepted", width=76, format="localized"),
-    "duplicate": st.column_config.NumberColumn("Duplicate", width=76, format="localized"),
-    "rejected": st.column_config.NumberColumn("Rejected", width=76, format="localized"),
-    "traces": st.column_config.NumberColumn("New traces", width=84, format="localized"),
-    "spans": st.column_config.NumberColumn("Spans", width=70, format="localized"),
-    "signals": st.column_config.NumberColumn("Signals", width=70, format="localized"),
-    "source": st.column_config.TextColumn("Source", width=100),
-    "format": st.column_config.TextColumn("Format", width=110),
-    "received_at": st.column_config.DatetimeColumn(
-        "Received at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=150
-    ),
+    "batch_id": st.column_config.NumberColumn("Batch", width=56, pinned=True, format="%d"),
+    "file_name": st.column_config.TextColumn("File", width=190),
+    "state": st.column_config.TextColumn("State", width=66),
+    "received_at": st.column_config.DatetimeColumn("At (UTC)", format="MM-DD HH:mm:ss", timezone="UTC", width=112),
+    "received": st.column_config.NumberColumn("Received", width=72, format="localized"),
+    "accepted": st.column_config.NumberColumn("Accepted", width=72, format="localized"),
+    "duplicate": st.column_config.NumberColumn("Duplicate", width=74, format="localized"),
+    "rejected": st.column_config.NumberColumn("Rejected", width=70, format="localized"),
+    "traces": st.column_config.NumberColumn("Traces", width=66, format="localized", help="New traces."),
+    "spans": st.column_config.NumberColumn("Spans", width=66, format="localized", help="New spans."),
+    "signals": st.column_config.NumberColumn("Signals", width=66, format="localized", help="New signals."),
+    "source": st.column_config.TextColumn("Source", width=88),
 }
 
 

@@ -63,19 +63,25 @@ def jobs_panel(runtime: Runtime) -> None:
     problem = st.session_state.pop(_PROBLEM, None)
     if problem:
         st.warning(markdown_safe(problem), icon=":material/block:")
-    running = bool(runtime.runner.running())
-
-    @st.fragment(run_every="2s" if running else None)
-    def live() -> None:
-        latest = {row["job"]: row for row in job_runs.latest(runtime.store).to_dicts()}
-        for name in runtime.runner.registry:
-            _job(runtime, name, latest.get(name))
-        if running and not runtime.runner.running():
-            # What a job found shows on the whole page.
-            st.rerun()
-
-    live()
+    _live(runtime, _ended(runtime))
     _history(runtime)
+
+
+@st.fragment(run_every="2s")
+def _live(runtime: Runtime, ended: frozenset[int]) -> None:
+    """The jobs, every two seconds: they also run by themselves. `ended` are the runs that the page has seen end."""
+    latest = {row["job"]: row for row in job_runs.latest(runtime.store).to_dicts()}
+    for name in runtime.runner.registry:
+        _job(runtime, name, latest.get(name))
+    if _ended(runtime) != ended:
+        # What a job found shows on the whole page.
+        st.rerun()
+
+
+def _ended(runtime: Runtime) -> frozenset[int]:
+    """The latest run of each job where it has ended."""
+    latest = job_runs.latest(runtime.store)
+    return frozenset(latest.filter(pl.col("status") != "running")["run_id"].to_list())
 
 
 def _job(runtime: Runtime, name: str, latest: dict[str, Any] | None) -> None:

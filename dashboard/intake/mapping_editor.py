@@ -176,12 +176,14 @@ def _edit_lines(key: str, proposal: Proposal, found: Look, kind: Kind) -> list[d
         num_rows="fixed",
         height=height(len(rows), whole=14),
         placeholder="",
+        # What is edited comes first: on a phone nothing else is in sight.
+        column_order=["column", "target", "reading", "example", "why"],
         disabled=["column", "example", "why"],
         column_config={
-            "column": st.column_config.TextColumn("Column of the file", width=130, pinned=True),
+            "column": st.column_config.TextColumn("Column of the file", width=124, pinned=True),
             "example": st.column_config.TextColumn("First value", width=140),
             "target": st.column_config.SelectboxColumn(
-                "Becomes", width=160, required=True, options=options,
+                "Becomes", width=150, required=True, options=options,
                 format_func=lambda name: unmapped.get(str(name)) or _target(name, kind),
                 help=f"Marked * is required: {required}." if required else "What the column fills.",
             ),

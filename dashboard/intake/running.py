@@ -24,25 +24,26 @@ def running_panel(runtime: Runtime, started: dict[str, str]) -> None:
     statuses = [status for load in reversed(mine) if (status := runtime.loads.status(load)) is not None]
     known = {status.load_id for status in statuses}
     statuses += [status for status in runtime.loads.active() if status.load_id not in known]
-    if not statuses:
-        return
-    active = any(status.state in _UNDER_WAY for status in statuses)
-
-    @st.fragment(run_every="1s" if active else None)
-    def live() -> None:
-        for status in statuses:
-            _status(runtime, status)
-        if active and not any(status.state in _UNDER_WAY for status in statuses):
-            # The rest of the page shows what is held: all of it is drawn again.
-            st.rerun()
-
-    live()
-    ended = [status.load_id for status in statuses if status.state not in _UNDER_WAY]
+    active = [status for status in statuses if status.state in _UNDER_WAY]
+    ended = [status for status in statuses if status.state not in _UNDER_WAY]
+    if active:
+        _watch(runtime, active)
+    for status in ended:
+        _status(runtime, status)
     if ended:
         st.button(
             "Clear what has ended", key="data_clear", type="tertiary", icon=":material/close:", on_click=cleared.update,
-            args=(ended,),
+            args=([status.load_id for status in ended],),
         )  # fmt: skip
+
+
+@st.fragment(run_every="1s")
+def _watch(runtime: Runtime, active: list[LoadStatus]) -> None:
+    """Loads under way, every second, until one has ended: then the whole page says what is held."""
+    for status in active:
+        _status(runtime, status)
+    if any(status.state not in _UNDER_WAY for status in active):
+        st.rerun()
 
 
 def _status(runtime: Runtime, status: LoadStatus) -> None:

@@ -107,6 +107,7 @@ def _card(runtime: Runtime, key: str, upload: Upload, size: int) -> Ready | None
             by_hand = not recognised or st.toggle("Map the columns by hand", key=f"data_by_hand_{key}")
         if not by_hand:
             return _verdict(runtime, found, Ready(key, upload, source, None, found.columns))
+        _other_mapping(runtime, found, source)
         mapping = edit_mapping(key, found, source)
         if mapping is None:
             return None
@@ -125,6 +126,15 @@ def _source(key: str, found: Look) -> str:
         help="The system this data comes from. A column mapping is kept for its source and used again.",
     )  # fmt: skip
     return (typed or "").strip()[:_LONGEST_SOURCE] or default
+
+
+def _other_mapping(runtime: Runtime, found: Look, source: str) -> None:
+    """Say that loading this file replaces the mapping of other files, while that can be avoided."""
+    saved = sources.mapping_texts(runtime.store).get(source)
+    if saved is not None and saved[1] != found.columns:
+        st.caption(
+            "This source has a mapping for files with other columns, which this one replaces. Another name keeps both."
+        )
 
 
 def _stated_source(key: str) -> str | None:

@@ -93,15 +93,16 @@ class Normaliser:
             table = chunk.table
             extras = [name for name in table.column_names if name not in mapped]
             return _Columns(table, {name: table.schema.field(name).type for name in table.column_names}, extras)
-        keys = json_lines.keys_of(chunk.table)
+        engine = self._writer.connection
+        keys = json_lines.keys_of(chunk.table, engine)
         wanted = [key for key in keys if key in mapped] if len(keys) < MAX_KEYS else sorted(mapped)
-        read = json_lines.extract(chunk.table, wanted, [])
+        read = json_lines.extract(chunk.table, wanted, [], engine)
         types = dict.fromkeys(read.column_names, pa.string())
         digest = derives_ids(mapping) or (companion is not None and derives_ids(companion))
         if keys and not digest and mapped.issuperset(keys):
             return _Columns(read, types, [])
         texts = chunk.table.column("json").combine_chunks()
-        packed = json_extras.pack(self._writer.connection, texts, mapped, digest=digest)
+        packed = json_extras.pack(engine, texts, mapped, digest=digest)
         names = read.column_names
         arrays = [*read.columns, *packed.table.columns]
         table = pa.Table.from_arrays(arrays, names=[*names, *json_extras.COLUMNS])

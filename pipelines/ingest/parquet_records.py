@@ -33,8 +33,11 @@ STEP_ROWS = 2_048
 def is_parquet(path: Path) -> bool:
     """Whether the file begins as Parquet does; False also if it cannot be read."""
     try:
+        # Opening a pipe would wait for somebody to write into it.
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
-            return path.is_file() and file.read(4) == MAGIC
+            return file.read(4) == MAGIC
     except OSError:
         return False
 

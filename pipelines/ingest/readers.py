@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.ingest.chunks import CHUNK_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState
+from pipelines.ingest.chunks import CHUNK_BYTES, MAX_RECORD_BYTES, Chunk, ReaderState, Reject
 from pipelines.ingest.csv_records import Dialect, read_csv, read_header, sniff
 from pipelines.ingest.json_documents import read_document
 from pipelines.ingest.json_lines import keys_of, read_lines
@@ -72,10 +72,14 @@ class Opened:
     @cached_property
     def first(self) -> Chunk:
         """The first records, read for recognition. Raises: `FileRejected`."""
+        fault: Reject | None = None
         for chunk in self.chunks(chunk_bytes=PEEK_BYTES):
             if chunk.table.num_rows:
                 return chunk
-        raise FileRejected(self.name, "None of its records can be read.", "Check the export that wrote it.")
+            if fault is None and chunk.rejects:
+                fault = chunk.rejects[0]
+        where = f" The first (line {fault.line}): {fault.reason}." if fault else ""
+        raise FileRejected(self.name, f"None of its records can be read.{where}", "Check the export that wrote it.")
 
     @cached_property
     def columns(self) -> list[str]:
@@ -159,7 +163,7 @@ def _has_lines(source: Source) -> bool:
         if len(lines) > 1 or len(head) < size:
             break
         if size > MAX_RECORD_BYTES:
-            return False
+            return _object_follows(source)
         size *= 8
     if len(lines) < 2:
         return False
@@ -168,6 +172,20 @@ def _has_lines(source: Source) -> bool:
     # The first line may be a broken record; in a document laid out over lines hardly any line is an object.
     whole = lines[:LINES_TO_JUDGE] if len(head) < size else lines[:-1][:LINES_TO_JUDGE]
     return sum(map(_is_object, whole)) > len(whole) / 2
+
+
+def _object_follows(source: Source) -> bool:
+    """Whether an object begins behind the first line, which is too long to be looked at as a whole."""
+    ended = False
+    for block in source.blocks():
+        if not ended:
+            end = re.search(rb"[\r\n]", block)
+            if end is None:
+                continue
+            block, ended = block[end.start() :], True
+        if rest := block.lstrip(b" \t\r\n"):
+            return rest.startswith(b"{")
+    return False
 
 
 def _is_object(line: bytes) -> bool:

@@ -123,11 +123,13 @@ def _map(opened: Opened, file: str, source: str | None, saved: dict[str, tuple[s
     name = source or "upload"
     guessed = guess(opened.columns, opened.sample, source=name)
     if not guessed.usable:
-        missing = problems(guessed.mapping, opened.columns)
+        if not opened.columns:
+            raise FileRejected(file, "Its records are empty objects.", "Check the export that wrote it.")
+        missing = " ".join(problems(guessed.mapping, opened.columns)) if guessed.mapping.rules else ""
         raise FileRejected(
             file,
-            f"Its columns ({_listed(opened.columns)}) are not recognised: {' '.join(missing)}",
-            "Give a column mapping on the Data page or with --map.",
+            f"Nothing is recognised in its columns ({_listed(opened.columns)}). {missing}".rstrip(),
+            "Expected CSV with a header, JSON objects or Parquet; other columns need a mapping (Data page or --map).",
         )
     return _mapped(opened, guessed.mapping, name, guessed, why=guessed.reason)
 

@@ -6,6 +6,7 @@ the file at hand is still the same one.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable
@@ -179,8 +180,28 @@ def _cell(column: str, value: Any) -> Any:
     if value is None:
         return None
     if column in _JSON_COLUMNS and not isinstance(value, str):
-        return _text(json.dumps(value, ensure_ascii=False, default=str))
+        return _text(_json(value))
     return _text(value) if isinstance(value, str) else value
+
+
+def _json(value: Any) -> str:
+    """JSON text; numbers that JSON does not know, such as those too large for a float, become texts."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list():
+            return [_finite(each) for each in value]
+        case _:
+            return value
 
 
 def _text(value: str) -> str:

@@ -1,10 +1,10 @@
 """Whatever the rows: files loaded whole, twice, in parts, in any order and in any chunks give the same store."""
 
+import contextlib
 import itertools
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loading import CONTAINERS, loaded, staged, write_rows
@@ -15,7 +15,7 @@ from store import batches
 from store.connection import Store
 from store.errors import IngestCancelled
 
-_FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def _maybe(strategy):
@@ -125,7 +125,7 @@ def test_the_store_depends_on_the_rows_alone(files, data):
         assert _state_after([*reversed(paths), *paths], chunk_bytes=chunk_bytes) == wanted
         parts = []
         for file in files:
-            kind, container, rows = file
+            kind, _, rows = file
             cut = data.draw(st.integers(1, len(rows) - 1), "cut")
             parts += [(file, rows[:cut]), (file, [_FIRST[kind], *rows[cut:]])]
         parts = data.draw(st.permutations(parts), "order")
@@ -145,10 +145,9 @@ def test_a_cancelled_load_leaves_no_trace(earlier, file, data):
             path = _write(folder, 1, file)
             asked = itertools.count()
             moment = data.draw(st.integers(0, 3), "moment")
-            with pytest.raises(IngestCancelled):
+            # Files of one chunk are asked about twice only.
+            with contextlib.suppress(IngestCancelled):
                 load(store, path, cancelled=lambda: next(asked) >= moment, chunk_bytes=200)
-                # Files of one chunk are asked about twice only.
-                raise IngestCancelled(path.name)
             batch = batches.recent(store).to_dicts()[0]
             if batch["state"] != "done":
                 assert batch["state"] == "cancelled"
