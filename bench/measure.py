@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -43,8 +44,16 @@ def _child(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]
     started = time.perf_counter()
     try:
         value = function(*arguments)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-        answer = {"seconds": time.perf_counter() - started, "peak_mb": peak, "value": value}
+        answer = {"seconds": time.perf_counter() - started, "peak_mb": _peak_mb(), "value": value}
     except Exception as error:
         answer = {"error": repr(error)}
     sender.send(json.dumps(answer))
+
+
+def _peak_mb() -> float:
+    """Peak resident memory of this process; ru_maxrss on Linux would start from that of the parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
