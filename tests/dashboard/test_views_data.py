@@ -1,6 +1,8 @@
 """The Data page: sending files, mapping their columns, batches with their rejects, saved mappings, jobs."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,11 +16,12 @@ from dashboard.intake.mapping_editor import READINGS, REQUIRED
 from pipelines.ingest.layout_columns import TARGETS
 from pipelines.ingest.mapping import Mapping, Rule, problems
 from pipelines.ingest.transforms import Transform
-from pipelines.jobs import REGISTRY, JobResult
+from pipelines.jobs import REGISTRY
 from store import audit, batches, job_runs, sources, traces
+from store.settings import Settings
 
 TRACES = b"trace_id,agent,input,output\nt1,desk,Hello,Hi\nt2,desk,Bye,Ciao\n"
-FOREIGN = b"""run,when,who,prompt,answer,verdict
+FOREIGN = b"""run,when,who,prompt,answer,thumb
 r1,2026-11-18 10:00:00,ada,Where is it?,There.,up
 r2,yesterday,bob,What is it?,That.,down
 r3,2026-11-18 10:10:00
@@ -28,7 +31,10 @@ HARMFUL = ("<img", "](http", "**bold", ":red[", "$x^2$")
 
 @pytest.fixture
 def store(tmp_path):
-    with store_for_pages(tmp_path / "trimtab.duckdb") as opened:
+    path = tmp_path / "trimtab.duckdb"
+    with store_for_pages(path) as opened:
+        # Uploads are kept beside the database file of the settings.
+        runtime.install(replace(runtime.current(), settings=Settings(db=path)))
         yield opened
 
 
@@ -53,9 +59,24 @@ def load_sent(page: AppTest, label: str = "Load this file") -> AppTest:
     """Load what was sent, to its end."""
     press(page, label)
     loads = runtime.current().loads
-    for load_id in page.session_state["data_started"].values():
-        loads.wait(load_id)
-    return page.run()
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    while loads.active():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)
+    page.run()
+    assert not page.exception, [error.value for error in page.exception]
+    return page
+
+
+def edit(page: AppTest, row: int, **cells: str) -> AppTest:
+    """Change cells of the table of columns, as the browser would say it."""
+    table = page.data_editor[0]
+    edited = {**dict(page.session_state[table.key])["edited_rows"], row: cells}
+    page.session_state[table.key] = {"edited_rows": edited, "added_rows": [], "deleted_rows": []}
+    page.run()
+    assert not page.exception, [error.value for error in page.exception]
+    return page
 
 
 def test_an_empty_store_teaches_every_way_in(store):
@@ -86,7 +107,7 @@ def test_a_recognised_file_is_previewed_and_loaded(store):
     assert "Recognised as **Trimtab traces**, CSV." in shown(page)
     assert "Of the first 2 records **2 will be loaded** and **0 rejected**." in shown(page)
     assert page.dataframe[0].value["trace_id"].tolist() == ["t1", "t2"]
-    assert traces.count(store) == 0 if hasattr(traces, "count") else True
+    assert batches.recent(store).is_empty()
     page = load_sent(page)
     assert "2 records = 2 accepted + 0 duplicate + 0 rejected" in page.success[0].value
     assert "Held: 2 traces" in shown(page)
@@ -117,12 +138,11 @@ def test_foreign_columns_are_mapped_and_what_is_chosen_decides(store):
     assert "A table with columns of its own" in shown(page)
     lines = page.data_editor[0].value
     assert dict(zip(lines["column"], lines["target"], strict=True)) == {
-        "run": "keep", "when": "keep", "who": "keep", "prompt": "input", "answer": "output", "verdict": "signal",
+        "run": "keep", "when": "keep", "who": "keep", "prompt": "input", "answer": "output", "thumb": "signal",
     }  # fmt: skip
     assert "**2 will be loaded** and **1 rejected**" in shown(page)
     for row, target in ((0, "trace_id"), (1, "started_at"), (2, "user_id")):
-        page.data_editor[0].set_cell(row, "target", target)
-    page.run()
+        page = edit(page, row, target=target)
     assert "**1 will be loaded** and **2 rejected**" in shown(page)
     page = load_sent(page)
     assert "3 records = 1 accepted + 0 duplicate + 2 rejected" in page.warning[0].value
@@ -143,8 +163,7 @@ def test_a_saved_mapping_is_used_for_the_next_file(store):
 
 def test_a_mapping_that_cannot_be_used_says_why_and_offers_no_load(store):
     page = send(open_page("data"), ("calls.csv", FOREIGN))
-    page.data_editor[0].set_cell(0, "target", "input")
-    page.run()
+    page = edit(page, 0, target="input")
     assert 'Target "input" has two rules' in page.error[0].value.replace("\\", "")
     assert "Load this file" not in [button.label for button in page.button]
 
@@ -153,8 +172,7 @@ def test_unknown_columns_can_be_mapped_from_nothing(store):
     page = send(open_page("data"), ("strange.csv", b"alpha,beta\n1,2\n3,4\n"))
     assert "Its columns were not recognised" in page.warning[0].value
     assert "Choose for at least one column" in page.info[0].value
-    page.data_editor[0].set_cell(0, "target", "input")
-    page.run()
+    page = edit(page, 0, target="input")
     assert "**2 will be loaded**" in shown(page)
 
 
@@ -173,7 +191,7 @@ def test_rows_can_be_said_to_be_of_another_kind(store):
         ("empty.csv", b"", "it holds no bytes"),
         ("a.zip", b"PK\x03\x04" + b"\x00" * 40, "zip archive"),
         ("page.html", b"<!doctype html><p>Sign in</p>", "web page"),
-        ("header.csv", b"trace_id,input\n", "no records"),
+        ("header.csv", b"trace_id,input\n", "a header and no rows"),
     ],
 )
 def test_what_cannot_be_loaded_says_so_and_offers_no_load(store, name, content, problem):
@@ -184,8 +202,7 @@ def test_what_cannot_be_loaded_says_so_and_offers_no_load(store, name, content, 
 
 def test_a_file_that_was_taken_back_leaves_nothing(store, tmp_path):
     page = send(open_page("data"), ("traces.csv", TRACES))
-    folder = tmp_path / "uploads"
-    folder = runtime.current().settings.db.with_name(runtime.current().settings.db.name + ".uploads")
+    folder = tmp_path / "trimtab.duckdb.uploads"
     assert list(folder.iterdir())
     page.file_uploader[0].clear().run()
     assert not list(folder.iterdir())
@@ -207,7 +224,7 @@ def test_a_batch_report_accounts_for_every_record(store, tmp_path):
     reasons = "\n".join(page.dataframe[1].value["reason"])
     assert "the row has 2 fields, expected 6" in reasons
     assert '"yesterday"' in reasons
-    assert "Times from 2026\\-11\\-18" in shown(page) or "Times from 2026-11-18" in shown(page)
+    assert "Times from 2026-11-18 10:00:00 UTC" in shown(page)
     download = page.download_button(key="data_rejects_1")
     assert download.label == "Download the rejects to repair them"
 
@@ -282,7 +299,7 @@ def test_a_job_that_runs_already_is_not_started_twice(store):
     runner.execute(claim)
     page = open_page("data", tab="Jobs")
     assert not page.button(key="data_run_tasks").disabled
-    assert "succeeded" in [badge.value for badge in page.markdown] or "succeeded" in shown(page)
+    assert "succeeded" in shown(page)
     assert job_runs.recent(store, job="tasks").height == 1
 
 
