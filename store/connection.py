@@ -22,7 +22,7 @@ from store import migrate
 from store.clock import Clock, SystemClock
 from store.errors import DiskFull, StoreClosed, StoreError, StoreLocked
 from store.frames import Reader
-from store.writer import Work, Writer
+from store.writer import Work, Writer, out_of_use
 
 T = TypeVar("T")
 
@@ -30,8 +30,16 @@ T = TypeVar("T")
 HOLDER = re.compile(r"held in (?P<command>.+?) \(PID (?P<pid>\d+)\)")
 _DISK_FULL = re.compile(r"No space left on device|disk full|not enough disk space|Could not write", re.IGNORECASE)
 
+# The name under which the file is attached; each cursor begins in the engine's own memory and has to be told.
+_CATALOG = "trimtab"
+
 # A bar for long statements is on by default, printed to our standard output, and a setting of each cursor.
 _QUIET = "SET enable_progress_bar = false"
+
+# A checkpoint writes the last row group anew. With a kilobyte of text a row the usual 122,880 rows are 120 MB, and
+# acknowledgements stall for a second; only ATTACH can ask for smaller ones.
+_ROW_GROUP_SIZE = 16_384
+_STORAGE_VERSION = "v1.5.0"
 
 # How long a new engine waits for those who still read with the old one, and they for the new one.
 _REOPEN_SECONDS = 10.0
@@ -83,9 +91,9 @@ class Store:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
-            # zstd text columns need the newer storage; a larger log keeps checkpoints from stalling acknowledgements.
-            "storage_compatibility_version": "v1.5.0",
-            "checkpoint_threshold": "512MB",
+            # zstd text columns need the newer storage. The log is folded in often enough that it never takes long.
+            "storage_compatibility_version": _STORAGE_VERSION,
+            "checkpoint_threshold": "64MB",
         }
         if threads is not None:
             config["threads"] = threads
@@ -115,6 +123,7 @@ class Store:
         """
         cursor, _ = self._counted_cursor()
         try:
+            self._prepare(cursor)
             yield cursor
         except duckdb.Error as error:
             raise self._translate(error) from error
@@ -148,8 +157,19 @@ class Store:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
-            connection = duckdb.connect(str(self.path) if self.path else ":memory:", config=self._config)
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            connection = duckdb.connect(":memory:", config=self._config)
+            try:
+                connection.execute("SET GLOBAL TimeZone = 'UTC'")
+                if self.path is not None:
+                    quoted = str(self.path).replace("'", "''")
+                    connection.execute(
+                        f"""ATTACH '{quoted}' AS {_CATALOG}
+                        (ROW_GROUP_SIZE {_ROW_GROUP_SIZE}, STORAGE_VERSION '{_STORAGE_VERSION}')"""
+                    )
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
             return connection
         except duckdb.Error as error:
             raise self._translate(error) from error
@@ -165,23 +185,30 @@ class Store:
 
     def _writing_cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._cursor()
-        cursor.execute(_QUIET)
+        self._prepare(cursor)
         return cursor
+
+    def _prepare(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        cursor.execute(_QUIET)
+        if self.path is not None:
+            cursor.execute(f"USE {_CATALOG}")
 
     def _reading_cursor(self) -> duckdb.DuckDBPyConnection:
         """A cursor in a read transaction; waits for the new engine when this one has just gone out of use."""
         cursor, engine = self._counted_cursor()
         try:
-            cursor.execute(_QUIET)
+            self._prepare(cursor)
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             return cursor
-        except duckdb.FatalException:
+        except duckdb.Error as error:
             self._give_back(cursor)
+            if not out_of_use(error):
+                raise self._translate(error) from error
         with self._changed:
             self._changed.wait_for(lambda: self._engines != engine or self._connection is None, _REOPEN_SECONDS)
         cursor, _ = self._counted_cursor()
         try:
-            cursor.execute(_QUIET)
+            self._prepare(cursor)
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             return cursor
         except duckdb.Error as error:

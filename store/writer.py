@@ -80,13 +80,13 @@ class Writer:
         while (task := self._queue.get()) is not None:
             if not task.result.set_running_or_notify_cancel():
                 continue
-            ended: duckdb.FatalException | None = None
+            ended = False
             try:
                 if connection is None:
                     connection = self._connect()
-                answer, ended = self._transact(connection, task.work)
+                answer = self._transact(connection, task.work)
             except duckdb.Error as error:
-                ended = error if isinstance(error, duckdb.FatalException) else None
+                ended = out_of_use(error)
                 translated = self._translate(error)
                 translated.__cause__ = error
                 task.result.set_exception(translated)
@@ -94,7 +94,7 @@ class Writer:
                 task.result.set_exception(error)
             else:
                 task.result.set_result(answer)
-            if ended is not None and connection is not None:
+            if ended and connection is not None:
                 connection.close()
                 connection = None
                 self._retire()
@@ -102,20 +102,26 @@ class Writer:
             connection.close()
 
     @staticmethod
-    def _transact(connection: duckdb.DuckDBPyConnection, work: Work[T]) -> tuple[T, duckdb.FatalException | None]:
-        """Run a change; also returns the error that ended the engine behind a change that is on disk."""
+    def _transact(connection: duckdb.DuckDBPyConnection, work: Work[T]) -> T:
+        """Run a change.
+
+        After some commits the log is folded into the file. When that fails the change may be on disk or not; the
+        caller is told that it failed, and all changes can be sent again.
+        """
         connection.execute("BEGIN TRANSACTION")
         try:
             answer = work(connection)
             connection.execute("COMMIT")
-        except BaseException as error:
-            # After some commits the log is folded into the file; when only that fails, the commit stands.
-            if isinstance(error, duckdb.FatalException) and "COMMIT succeeded" in str(error):
-                return answer, error
+        except BaseException:
             try:
                 connection.execute("ROLLBACK")
             except duckdb.Error:
                 # A failed COMMIT has ended the transaction already; the first error is the one to report.
                 connection.interrupt()
             raise
-        return answer, None
+        return answer
+
+
+def out_of_use(error: duckdb.Error) -> bool:
+    """Whether an error says that the engine, or the file in it, takes nothing more until it is opened anew."""
+    return isinstance(error, duckdb.FatalException) or "has been invalidated" in str(error)

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def preparer():
 
 
 def _run(preparer, body, kind="signals", encoding="identity"):
-    return asyncio.run(preparer.prepare(body, kind, encoding, "desk"))
+    # In a thread of its own: a browser test in this process may have left an event loop running here.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(preparer.prepare(body, kind, encoding, "desk"))).result()
 
 
 def _processes(preparer):
