@@ -16,7 +16,7 @@ PYTHON3 ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test bench lock
+.PHONY: help setup demo run test fuzz bench lock
 
 help:
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -36,6 +36,9 @@ test: $(DEVELOPMENT) ## run linters, type checks and every test
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m pytest $(PYTEST)
+
+fuzz: $(DEVELOPMENT) ## feed the OTLP decoders random input for ten minutes
+	$(PYTHON) tests/fuzz_otel.py
 
 bench: $(DEVELOPMENT) ## run the benchmarks; writes bench/RESULTS.md
 	$(PYTHON) -m bench

@@ -201,27 +201,33 @@ def _ms(seconds: list[float]) -> str:
 
 
 def _live(work: Path, scale: int, environments: Path) -> list[str]:
-    ours = live.measure(_fresh(work / "live"), max(20, 2400 // scale))
     lines = [
         "",
         f"## {_TITLES['live']}",
         "",
-        "Gzip protobuf requests of 512 spans with about 1 KB of text each, five to a trace, over OTLP HTTP from eight",
+        "Gzip protobuf requests of 512 spans with about 1 KB of text each, five to a trace, over OTLP HTTP from",
         "clients on the same cores; spans/s count until the last span can be queried. Peers get the same requests",
-        "(fewer) with their default stores, from one client and from eight; the faster is shown.",
+        "(fewer) with their default stores, from 1, 8 and 24 clients; the fastest is shown, against our fastest.",
         "Aim: 20,000 spans/s on two cores, p99 of acknowledgements under 500 ms, queryable within 1 s,",
         "15 x MLflow and 100 x Phoenix.",
         "",
         "| what | spans | spans/s | acknowledged, ms p50 / p99 | 429s | peak MB, all processes | Trimtab is |",
         "|---|---|---|---|---|---|---|",
-        f"| Trimtab | {ours.spans:,} | {ours.rate:,.0f} | {_ms(ours.sent.acknowledged)} | {ours.sent.busy} | "
-        f"{ours.peak_family_mb:,.0f} | |",
     ]
-    print(lines[-1], flush=True)
+    loads = []
+    for connections in (4, 12):
+        ours = live.measure(_fresh(work / "live"), max(20, 1800 // scale), connections)
+        loads.append(ours)
+        lines.append(
+            f"| Trimtab, clients: {2 * connections} | {ours.spans:,} | {ours.rate:,.0f} | "
+            f"{_ms(ours.sent.acknowledged)} | {ours.sent.busy} | {ours.peak_family_mb:,.0f} | |"
+        )
+        print(lines[-1], flush=True)
+    fastest = max(loads, key=lambda load: load.rate)
     for peer in peers.PEERS:
         title = f"{peer.name} {peer.version}"
         try:
-            figures = peers.measure(peer, environments, work / "peer", max(4, 40 // scale))
+            figures = peers.measure(peer, environments, work / "peer", max(4, 16 // scale))
         except peers.NotInstallable as error:
             lines.append(f"| {title} | | {peer.published} (published; not installable here: {error}) | | | | |")
         else:
@@ -229,15 +235,15 @@ def _live(work: Path, scale: int, environments: Path) -> list[str]:
             lines.append(
                 f"| {title}, clients: {best.clients} | {best.spans:,} | {best.rate:,.0f} | "
                 f"{_ms(best.sent.acknowledged)} | {best.sent.busy} | {figures.peak_mb:,.0f} | "
-                f"{ours.rate / best.rate:,.1f} x |"
+                f"{fastest.rate / best.rate:,.1f} x |"
             )
         print(lines[-1], flush=True)
     return [
         *lines,
         "",
-        f"Queryable, of a request a second beside that load: {_ms(ours.since_sent)} ms after it was sent,",
-        f"{_ms(ours.since_acknowledged)} ms after it was acknowledged (the query included). Trimtab's server process",
-        f"alone peaked at {ours.peak_mb:,.0f} MB. A peer may acknowledge before the spans can be queried.",
+        f"Queryable, of a request a second beside the fastest load: {_ms(fastest.since_sent)} ms after it was sent,",
+        f"{_ms(fastest.since_acknowledged)} ms after it was acknowledged (the query included). The server process",
+        f"alone peaked at {fastest.peak_mb:,.0f} MB. A peer may acknowledge before the spans can be queried.",
     ]
 
 

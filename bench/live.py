@@ -456,8 +456,11 @@ class LoadFigures:
         return self.spans / self.seconds
 
 
-def measure(folder: Path, requests: int) -> LoadFigures:
-    """Trimtab taking `requests` requests as fast as eight clients send them. Raises: `RuntimeError` if one is lost."""
+def measure(folder: Path, requests: int, connections: int) -> LoadFigures:
+    """Trimtab taking `requests` requests as fast as two processes of `connections` clients send them.
+
+    Raises: `RuntimeError` if one is lost.
+    """
     made = bodies(folder / "bodies.bin", requests)
     warm = bodies(folder / "warm.bin", 16, first=WARM_FROM)
     with trimtab(folder) as (process, target, control):
@@ -471,7 +474,7 @@ def measure(folder: Path, requests: int) -> LoadFigures:
             raise RuntimeError(f"{before:,} of {warm.spans:,} acknowledged spans can be queried")
         with Memory(process.pid) as memory:
             with Probes(target, control) as probes:
-                sent = send(target, made)
+                sent = send(target, made, connections=connections)
             expected = before + made.spans + probes.spans
             seen = until_counted(count, expected, 60.0)
         if count() != expected:

@@ -19,7 +19,7 @@ _PATIENCE_SECONDS = 300.0
 
 
 # (processes, connections of each): one client, and as many as Trimtab is given; the faster counts.
-_CLIENTS = ((1, 1), (2, 4))
+_CLIENTS = ((1, 1), (2, 4), (2, 12))
 _WARM_REQUESTS = 8
 
 

@@ -92,7 +92,8 @@ def open_runtime(settings: Settings, *, with_scheduler: bool) -> Runtime:
     if not with_scheduler:
         return Runtime(store, settings, store.clock, loads, runner)
     gateway = Gateway(store, settings, loads, uploads_of(settings, loads))
-    return Runtime(store, settings, store.clock, loads, runner, Schedule(store, runner), gateway)
+    schedule = Schedule(store, runner, saturated=gateway.intake.saturated)
+    return Runtime(store, settings, store.clock, loads, runner, schedule, gateway)
 
 
 def resume(runtime: Runtime) -> threading.Thread:

@@ -5,6 +5,7 @@ short intervals, and whether the job is due, retried or to be caught up follows 
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from pipelines.jobs import Job
+from pipelines.priority import behind_others
 from pipelines.runner import Outcome, Runner, due_at
 from store import job_runs
 from store.clock import Clock, SystemClock
@@ -23,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 # A job is looked at this often, or as often as it may run if that is more often.
 _LOOK_EVERY = timedelta(seconds=15)
+# While agents send as fast as can be stored, a job that is due waits for them, but no longer than this.
+_PUT_OFF_AT_MOST = timedelta(minutes=10)
 # Jobs with results of the same round go one after the other at start.
 _STAGGER = timedelta(milliseconds=250)
 
@@ -30,18 +34,34 @@ _STAGGER = timedelta(milliseconds=250)
 class Schedule:
     """Looks at every job of a runner's registry and runs what is due."""
 
-    def __init__(self, store: Store, runner: Runner, *, workers: int = 2, look_every: timedelta = _LOOK_EVERY) -> None:
-        """`workers` jobs run at the same time at most, beside one for jobs that read no data (the inbox)."""
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        *,
+        workers: int = 2,
+        look_every: timedelta = _LOOK_EVERY,
+        saturated: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`workers` jobs run at the same time at most, beside one for jobs that read no data (the inbox).
+
+        While `saturated` says so, jobs that read data are put off for ten minutes at most.
+        """
         self._store = store
         self._clock: Clock = store.clock
         self._runner = runner
         self._look_every = look_every
         self._looked_at: set[str] = set()
+        self._saturated = saturated
+        self._put_off_since: dict[str, datetime] = {}
         # APScheduler warns whenever a run outlasts its interval; here that is the rule, not an incident.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
-            executors={"default": ThreadPoolExecutor(workers), "light": ThreadPoolExecutor(2)},
+            executors={
+                "default": ThreadPoolExecutor(workers, pool_kwargs={"initializer": behind_others}),
+                "light": ThreadPoolExecutor(2),
+            },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
 
@@ -65,8 +85,9 @@ class Schedule:
         try:
             history = job_runs.history(self._store, name)
             cause = self._cause(job, history)
-            if cause is None or not self._runner.has_work(job, history):
+            if cause is None or self._puts_off(job) or not self._runner.has_work(job, history):
                 return None
+            self._put_off_since.pop(name, None)
             return self._runner.run(name, cause)
         except JobAlreadyRunning:
             return None
@@ -86,6 +107,13 @@ class Schedule:
         """Look at nothing any more. Running jobs are the runner's to end."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    def _puts_off(self, job: Job) -> bool:
+        """Whether a job that is due waits for the agents."""
+        if not job.reads_data or not self._saturated():
+            return False
+        now = self._clock.now()
+        return now - self._put_off_since.setdefault(job.name, now) < _PUT_OFF_AT_MOST
 
     def _cause(self, job: Job, history: History) -> Cause | None:
         """Why the job would run now; None when it is not due."""

@@ -32,6 +32,10 @@ _GROUP_RECORDS = 8_192
 _WORTHWHILE_RECORDS = 3_072
 _LINGER_SECONDS = 0.02
 
+# Groups as large as this on average, for so many seconds: requests wait for each other, all there is is in use.
+_SATURATED_RECORDS = 1_536
+_SATURATED_SECONDS = 10
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -87,7 +91,7 @@ class LiveIntake:
         self._closed = False
         self._pending_bytes = self._pending_requests = 0
         self._requests = self._received = self._rejected = self._refused = self._failed = 0
-        self._recent: list[tuple[int, int]] = []  # (second, records), oldest first
+        self._recent: list[tuple[int, int, int]] = []  # (second, records, commits), oldest first
         self._thread = threading.Thread(target=self._run, name="live-intake", daemon=True)
         self._thread.start()
 
@@ -138,11 +142,19 @@ class LiveIntake:
         """The present figures."""
         with self._lock:
             now = int(self._clock())
-            recent = sum(records for second, records in self._recent if now - 60 <= second < now)
+            recent = sum(records for second, records, _ in self._recent if now - 60 <= second < now)
             return Counts(
                 self._requests, self._received, self._rejected, self._refused, self._failed,
                 self._pending_bytes, self._pending_requests, recent / 60,
             )  # fmt: skip
+
+    def saturated(self) -> bool:
+        """Whether agents send about as fast as can be stored: groups fill up because requests have to wait."""
+        with self._lock:
+            now = int(self._clock())
+            recent = [entry for entry in self._recent if now - _SATURATED_SECONDS <= entry[0] <= now]
+            commits = sum(entry[2] for entry in recent)
+            return commits > 0 and sum(entry[1] for entry in recent) >= commits * _SATURATED_RECORDS
 
     def close(self) -> None:
         """Commit what was queued, then stop. Safe to call twice."""
@@ -155,7 +167,7 @@ class LiveIntake:
     def _retry_after(self) -> int:
         """Seconds in which about half of what waits will be stored, from 1 to 30."""
         now = int(self._clock())
-        records = sum(count for second, count in self._recent if now - 10 <= second < now)
+        records = sum(count for second, count, _ in self._recent if now - 10 <= second < now)
         return 1 if records else min(30, 1 + self._pending_bytes // (8 << 20))
 
     def _run(self) -> None:
@@ -222,9 +234,9 @@ class LiveIntake:
             self._rejected += sum(len(request.prepared.refused) for request in group)
             second = int(self._clock())
             if self._recent and self._recent[-1][0] == second:
-                self._recent[-1] = (second, self._recent[-1][1] + records)
+                self._recent[-1] = (second, self._recent[-1][1] + records, self._recent[-1][2] + 1)
             else:
-                self._recent = [entry for entry in self._recent if entry[0] >= second - 61] + [(second, records)]
+                self._recent = [entry for entry in self._recent if entry[0] >= second - 61] + [(second, records, 1)]
 
 
 def _merged(group: Sequence[_Request]) -> list[LiveRows]:

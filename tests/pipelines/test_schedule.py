@@ -196,3 +196,24 @@ def test_started_it_wakes_up_again_and_again_for_every_job(store: Store, clock: 
         schedule.close()
         assert runner.close(LIMIT) == []
     assert set(job_runs.latest(store)["status"].to_list()) == {"succeeded", "failed"}
+
+
+def test_jobs_that_read_data_wait_for_agents_ten_minutes_at_most(store: Store, clock: FixedClock) -> None:
+    saturated = True
+    jobs = {
+        name: Job(name, name, "Works.", EVERY, nothing, reads_data, has_work=lambda *_: True)
+        for name, reads_data in (("reader", True), ("light", False))
+    }
+    runner = Runner(store, Settings(), registry=jobs)
+    schedule = Schedule(store, runner, saturated=lambda: saturated)
+    assert schedule.look("light") is not None
+    assert schedule.look("reader") is None
+    clock.moment += timedelta(minutes=9, seconds=59)
+    assert schedule.look("reader") is None
+    clock.moment += timedelta(seconds=1)
+    assert schedule.look("reader") is not None
+    # The wait begins anew with the next run that is due.
+    clock.moment += EVERY
+    assert schedule.look("reader") is None
+    saturated = False
+    assert schedule.look("reader") is not None

@@ -282,6 +282,21 @@ def test_counts_and_the_rate_of_the_last_minute(store, gate):
     assert seconds == [0, 0, 0]
 
 
+def test_full_groups_for_ten_seconds_mean_saturated(store, gate):
+    clock = Ticks()
+    intake = LiveIntake(store, clock=clock)
+    assert not intake.saturated()
+    intake.submit("a", _prepared(*map(str, range(module._SATURATED_RECORDS)))).result(WAIT)
+    assert intake.saturated()
+    intake.submit("a", _prepared("one more, alone")).result(WAIT)
+    assert not intake.saturated()  # on average over both commits
+    intake.submit("a", _prepared(*map(str, range(2 * module._SATURATED_RECORDS)))).result(WAIT)
+    assert intake.saturated()
+    clock.now += 11
+    assert not intake.saturated()
+    intake.close()
+
+
 def test_a_request_of_refused_records_only_is_counted(intake, store):
     intake.submit("a", _prepared(refused=3)).result(WAIT)
     seen = live.last_seen(store).to_dicts()[0]
