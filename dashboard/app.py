@@ -40,6 +40,12 @@ PAGES = {
             help="Find a trace; read it as a waterfall, as a conversation and with its feedback.",
         ),
         st.Page(
+            "views/users.py",
+            title="Users",
+            icon=":material/group:",
+            help="Who is unhappy; what one user values, says and gets.",
+        ),
+        st.Page(
             "views/rewards.py",
             title="Rewards",
             icon=":material/grade:",

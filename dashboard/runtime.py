@@ -84,7 +84,7 @@ def open_runtime(settings: Settings, *, with_scheduler: bool) -> Runtime:
     store = Store.open(settings.db, memory_limit=settings.memory_limit)
     try:
         loads = Loads(store)
-        runner = Runner(store, settings, loads=loads)
+        runner = Runner(store, settings, loads=loads, compute_aside=with_scheduler)
         runner.recover()
     except BaseException:
         store.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from pipelines.compute import Compute, here
 from store.clock import Clock
 from store.connection import Store
 from store.settings import Settings
@@ -29,7 +30,8 @@ class JobContext:
     """What a job works with.
 
     `progress(fraction, message)` says how far it is, from 0 to 1, and may raise `JobInterrupted`; `random` is seeded by
-    the job's name and the facts held, so the same data gives the same result; `loads` is None outside a server.
+    the job's name and the facts held, so the same data gives the same result; `loads` is None outside a server;
+    `compute(function, ...)` does heavy pure work where it disturbs nobody.
     """
 
     store: Store
@@ -38,6 +40,7 @@ class JobContext:
     random: np.random.Generator
     progress: Callable[[float, str], None]
     loads: "Loads | None"
+    compute: Compute = here
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,15 @@ _JOBS = (
         reads_data=True,
     ),
     Job(
+        name="judges",
+        title="Judges",
+        description="Asks the language model about a random sample of traces and comments, by the active rubrics.",
+        every=timedelta(hours=1),
+        run=Run("pipelines.judges.job:run"),
+        reads_data=False,
+        has_work=HasWork("pipelines.judges.job:has_work"),
+    ),
+    Job(
         name="rewards",
         title="Rewards",
         description="Estimates the reward of every trace, with its standard deviation, from outcomes and feedback.",
@@ -140,6 +152,51 @@ _JOBS = (
         after=("link-signals", "tasks"),
     ),
     Job(
+        name="transitions",
+        title="Transitions",
+        description="Learns what follows what in each agent's traces: reliability, surprise, novelty, progress.",
+        every=timedelta(minutes=30),
+        run=Run("pipelines.transitions.job:run"),
+        reads_data=True,
+        after=("link-signals", "tasks", "rewards"),
+    ),
+    Job(
+        name="credit",
+        title="Credit",
+        description="Divides the reward of each trace among its steps, and says what each choice of a tool is worth.",
+        every=timedelta(hours=1),
+        run=Run("pipelines.credit.job:run"),
+        reads_data=True,
+        after=("rewards",),
+    ),
+    Job(
+        name="failures",
+        title="Failure labels",
+        description="Names a cause for every trace that went badly, with its evidence.",
+        every=timedelta(minutes=30),
+        run=Run("pipelines.failures.job:run"),
+        reads_data=True,
+        after=("tasks", "rewards"),
+    ),
+    Job(
+        name="signal-yield",
+        title="Signal yield",
+        description="Measures how many bits each source of evidence tells about how a trace went.",
+        every=timedelta(hours=6),
+        run=Run("pipelines.signal_yield.job:run"),
+        reads_data=True,
+        after=("link-signals", "transitions", "credit"),
+    ),
+    Job(
+        name="hacking-watch",
+        title="Hacking watch",
+        description="Looks for arms and versions that raise what they are measured by while what is wanted falls.",
+        every=timedelta(hours=1),
+        run=Run("pipelines.hacking_watch.job:run"),
+        reads_data=True,
+        after=("link-signals",),
+    ),
+    Job(
         name="lessons",
         title="Lessons",
         description="Proposes lessons from tasks whose traces went well and badly.",
@@ -147,6 +204,15 @@ _JOBS = (
         run=Run("pipelines.lessons.job:run"),
         reads_data=True,
         after=("tasks", "rewards"),
+    ),
+    Job(
+        name="preferences",
+        title="Preferences",
+        description="Infers what people value from their choices, goals and comparisons, and counts every user.",
+        every=timedelta(minutes=30),
+        run=Run("pipelines.preferences.job:run"),
+        reads_data=True,
+        after=("link-signals", "rewards"),
     ),
     Job(
         name="exploration",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.compute import Aside, here
 from pipelines.jobs import REGISTRY, Job, JobContext, JobInterrupted
 from store import job_runs
 from store.connection import Store
@@ -97,7 +98,10 @@ class Runner:
         *,
         loads: "Loads | None" = None,
         registry: Mapping[str, Job] = REGISTRY,
+        compute_aside: bool = False,
     ) -> None:
+        """`compute_aside`: heavy pure work of jobs is done in processes of its own, as beside a server."""
+        self._aside = compute_aside
         self.registry = registry
         self._store = store
         self._settings = settings
@@ -164,6 +168,7 @@ class Runner:
 
     def execute(self, claim: Claim, observer: Observer | None = None) -> Outcome:
         """Run a claimed job to its end in this thread; a failure is recorded and returned, not raised."""
+        compute = Aside(self._go_on) if self._aside else None
         context = JobContext(
             store=self._store,
             clock=self._store.clock,
@@ -171,11 +176,14 @@ class Runner:
             random=np.random.default_rng([zlib.crc32(claim.job.name.encode()), claim.watermark]),
             progress=self._reporter(claim, observer),
             loads=self._loads,
+            compute=compute or here,
         )
         outcome: Outcome | None = None
         try:
             outcome = self._attempt(claim, context)
         finally:
+            if compute is not None:
+                compute.close()
             if outcome is None:
                 self._record(claim, lambda: job_runs.interrupt(self._store, claim.run_id, "It was stopped."))
             self._release(claim.job.name)
@@ -243,14 +251,17 @@ class Runner:
         except TrimtabError:
             _LOG.exception("the end of job %s could not be recorded", claim.job.name)
 
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise JobInterrupted
+
     def _reporter(self, claim: Claim, observer: Observer | None) -> Callable[[float, str], None]:
         """A function that stores progress at most once a second and stops the run when the process is stopping."""
         stored: datetime | None = None
 
         def report(fraction: float, message: str) -> None:
             nonlocal stored
-            if self._stop.is_set():
-                raise JobInterrupted
+            self._go_on()
             if observer is not None:
                 observer(fraction, message)
             now = self._store.clock.now()

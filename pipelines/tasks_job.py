@@ -26,7 +26,7 @@ def run(context: "JobContext") -> JobResult:
     characters = 4 * config.characters
     while len(page := stored.ungrouped(context.store, after=after, limit=PAGE, characters=characters)):
         after = stored.Position(page["seen_at"][-1], page["trace_id"][-1])
-        result = tasks.group(page, groups, config)
+        result = context.compute(tasks.group, page, groups, config)
         assigned += stored.assign(context.store, result.assignments, result.new_groups)
         opened += result.new_groups.height
         read += page.height

@@ -56,9 +56,11 @@ def append(
             "previous": previous, "hash": digest,
         },
     )  # fmt: skip
+    # No ON CONFLICT: see `publications.begin`.
+    held = connection.execute("SELECT 1 FROM store_meta WHERE key = $key", {"key": _COUNT}).fetchall()
+    change = "UPDATE store_meta SET value = $count WHERE key = $key"
     connection.execute(
-        """INSERT INTO store_meta VALUES ($key, $count)
-        ON CONFLICT (key) DO UPDATE SET value = excluded.value""",
+        change if held else "INSERT INTO store_meta VALUES ($key, $count)",
         {"key": _COUNT, "count": sequence},
     )
     return sequence

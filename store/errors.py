@@ -15,10 +15,12 @@ TrimtabError
 │   ├── RecordRejected       one record cannot be loaded; the others go on
 │   ├── IngestCancelled      an operator stopped it; nothing of it was applied
 │   └── IngestInterrupted    the process is ending; the same file continues where it stopped
-├── JobError                 (and pipelines.stats.contract.ContractError: a job was given other columns)
+├── JobError                 (and pipelines.stats.contract.ContractError: a job was given other columns,
+│   │                         FitRefused: a fit that the data cannot carry; pipelines.llm's errors of the model)
 │   ├── UnknownJob
 │   └── JobAlreadyRunning
 └── ActionRefused            an operator asked for something that the state does not allow
+                             (and gateway.access.AccessRefused: a key that may not do what was asked)
 """
 
 from pathlib import Path

@@ -222,12 +222,14 @@ def _end(store: Store, run_id: int, status: Status, assignments: str, values: di
 
 
 def _interrupt(connection: duckdb.DuckDBPyConnection, now: datetime, where: str, values: dict[str, Any]) -> list[str]:
-    rows = connection.execute(
+    # Not one UPDATE with RETURNING: see `publications.begin`.
+    rows = connection.execute(f"SELECT job FROM job_runs WHERE status = 'running' AND {where}", values).fetchall()
+    connection.execute(
         f"""UPDATE job_runs SET status = 'interrupted', finished_at = $now,
             error = 'The process ended before the run did.'
-        WHERE status = 'running' AND {where} RETURNING job""",
+        WHERE status = 'running' AND {where}""",
         {"now": now, **values},
-    ).fetchall()
+    )
     return [str(row[0]) for row in rows]
 
 

@@ -190,12 +190,13 @@ def pause(store: Store, name: str, *, paused: bool, operator: str) -> None:
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         now = store.clock.now()
-        done = connection.execute(
-            "UPDATE pull_sources SET paused = $paused, updated_at = $now WHERE name = $name RETURNING name",
-            {"paused": paused, "now": now, "name": name},
-        ).fetchall()
-        if not done:
+        if not connection.execute("SELECT 1 FROM pull_sources WHERE name = $name", {"name": name}).fetchall():
             raise NotFound("pull source", name)
+        # Not with RETURNING: see `publications.begin`.
+        connection.execute(
+            "UPDATE pull_sources SET paused = $paused, updated_at = $now WHERE name = $name",
+            {"paused": paused, "now": now, "name": name},
+        )
         if not paused:
             connection.execute(
                 "UPDATE pull_states SET failures = 0, not_before = NULL WHERE name = $name", {"name": name}

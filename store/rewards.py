@@ -1,23 +1,25 @@
 """Reward models and what they say: a mean and standard deviation for every trace and every task, by model version.
 
-A version is only ever added; the newest one is active. Rewards of single traces are kept for the last `KEEP_REWARDS`
-versions, since they are the bulk: models and their parameters stay for good.
+A version is only ever added; which one is in use is decided when it is published, or by an operator
+(`store.reward_versions`). Rewards of single traces are kept for the last `KEEP_REWARDS` versions and always for the one
+in use, since they are the bulk: models, their parameters and reports stay for good.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import duckdb
 import polars as pl
 
-from store import meta
+from store import meta, reward_rows, reward_versions
 from store.connection import Store
 from store.frames import UTC_TIME, Reader, declare
+from store.reward_versions import Report
 from store.scope import ACTIVE_REWARDS
 
-KEEP_REWARDS = 5
-_SAME = 1e-9  # two fits of the same data differ by less: sums are not taken in a fixed order
+KEEP_REWARDS = 14  # two weeks of nightly fits
 
 TRACES = pl.Schema(
     {
@@ -71,6 +73,19 @@ ARM_REWARDS = pl.Schema(
         "signals": pl.Int64(),
     }
 )
+MEASURED_TRACES = declare(
+    {
+        "trace_id": pl.String, "user_id": pl.String, "session_id": pl.String, "agent": pl.String, "arm": pl.String,
+        "task": pl.String, "started_at": UTC_TIME, "ended_at": UTC_TIME, "segment": pl.String,
+    }
+)  # fmt: skip
+MEASURED_SIGNALS = declare(
+    {
+        "trace_id": pl.String, "session_id": pl.String, "user_id": pl.String, "kind": pl.String, "name": pl.String,
+        "item": pl.String, "value": pl.Float64, "position": pl.Int32, "propensity": pl.Float64,
+        "base_rank": pl.Int32, "solicited": pl.Boolean, "annotator_kind": pl.String, "occurred_at": UTC_TIME,
+    }
+)  # fmt: skip
 OUTCOMES = pl.Schema({"agent": pl.String(), "task": pl.String(), "trace_id": pl.String(), "success": pl.Boolean()})
 
 # Every signal with the trace that it is about: the one it names, else the one it was linked to.
@@ -90,7 +105,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit gives: `rewards` has trace_id, mean, sd and signals; `cells` the columns CELLS."""
+    """What a fit gives: `rewards` has trace_id, mean, sd and signals; `cells` the columns CELLS; `report` the rest."""
 
     method: str
     parameters: Mapping[str, object]
@@ -99,6 +114,7 @@ class Fitted:
     signals: int
     data_version: int
     code_version: str
+    report: Report = field(default_factory=Report)
 
 
 def evidence(store: Store, kinds: Sequence[str]) -> Evidence:
@@ -109,52 +125,85 @@ def evidence(store: Store, kinds: Sequence[str]) -> Evidence:
         return Evidence(traces, _signals(reader, kinds), int(version) if isinstance(version, int) else 0)
 
 
+def measured(store: Store) -> Evidence:
+    """All traces and all signals as the measurement models read them (MEASURED_TRACES and MEASURED_SIGNALS)."""
+    with store.read() as reader:
+        version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
+        traces = reader.frame(
+            """SELECT trace_id, user_id, session_id, agent, arm, task, started_at, ended_at,
+                nullif(json_extract_string(CASE WHEN json_valid(metadata) THEN metadata END, '$.segment'), '')
+                    AS segment
+            FROM traces ORDER BY trace_id""",
+            MEASURED_TRACES,
+        )
+        located = reader.frame(
+            f"""SELECT about AS trace_id, session_id, user_id, kind, name, item, value, position, propensity,
+                CASE WHEN kind = 'impression'
+                    THEN TRY_CAST(TRY(json_extract_string(metadata, '$.base_rank')) AS INTEGER) END AS base_rank,
+                solicited, annotator_kind, occurred_at
+            FROM {_LOCATED} ORDER BY signal_id""",
+            MEASURED_SIGNALS,
+        )
+        return Evidence(traces, located, int(version) if isinstance(version, int) else 0)
+
+
+def counts(store: Store) -> tuple[int, int]:
+    """How many traces and signals the store holds."""
+    with store.read() as reader:
+        found = [reader.value(f"SELECT count(*) FROM {table}") for table in ("traces", "signals")]
+    traces, held = (int(value) if isinstance(value, int) else 0 for value in found)
+    return traces, held
+
+
 def signals(store: Store, kinds: Sequence[str]) -> pl.DataFrame:
     """All signals of these kinds with the trace they are about, null when it is not known (columns `SIGNALS`)."""
     with store.read() as reader:
         return _signals(reader, kinds)
 
 
-def publish(store: Store, fitted: Fitted) -> int | None:
-    """Add a model version with its rewards and make it the active one; returns its id.
+def publish(store: Store, fitted: Fitted, progress: Callable[[float], None] = lambda fraction: None) -> int | None:
+    """Add a model version with its rewards and report, and put it in use if the report says so; returns its id.
 
-    Returns None and changes nothing when the active model is of the same method, counts as many signals and gives every
-    trace the same reward.
+    Returns None and changes nothing when the version in use, or the newest one, is of the same method, counts as many
+    signals and gives every trace the same reward. The very first version is put in use whatever its report says.
+
+    Rewards are written in slices that nobody sees; then the version is added, and put in use, in one short transaction.
+    `progress` is told the fraction written and may raise: the version before stays in force and nothing is lost.
     """
     parameters = json.dumps(fitted.parameters, sort_keys=True, allow_nan=False)
+    reward_rows.sweep(store, KEEP_REWARDS)
+    rows = fitted.rewards.select(list(reward_rows.COLUMNS)).cast(reward_rows.COLUMNS)
+    with store.read() as reader:
+        if _unchanged(reader, fitted, rows):
+            return None
+        newest = reader.value("SELECT coalesce(max(reward_model_id), 0) FROM reward_models")
+    model = (newest if isinstance(newest, int) else 0) + 1
+    reward_rows.insert(store, model, rows, progress)
+    store.write(lambda connection: _add(connection, model, fitted, parameters, store.clock.now()))
+    reward_rows.sweep(store, KEEP_REWARDS)
+    return model
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int | None:
-        connection.register("fresh_rewards", fitted.rewards.select("trace_id", "mean", "sd", "signals"))
-        connection.register("fresh_cells", fitted.cells.select(list(CELLS)))
-        try:
-            if _unchanged(connection, fitted):
-                return None
-            model = _scalar(connection, "SELECT coalesce(max(reward_model_id), 0) + 1 FROM reward_models")
-            connection.execute("UPDATE reward_models SET active = false WHERE active")
-            connection.execute(
-                """INSERT INTO reward_models VALUES
-                ($model, $method, $now, $data_version, $traces, $signals, $parameters, $code_version, true)""",
-                {
-                    "model": model, "method": fitted.method, "now": store.clock.now(),
-                    "data_version": fitted.data_version, "traces": fitted.rewards.height, "signals": fitted.signals,
-                    "parameters": parameters, "code_version": fitted.code_version,
-                },
-            )  # fmt: skip
-            connection.execute(
-                "INSERT INTO rewards SELECT trace_id, $model, mean, sd, signals FROM fresh_rewards", {"model": model}
-            )
-            connection.execute(
-                f"INSERT INTO reward_cells SELECT $model, {', '.join(CELLS)} FROM fresh_cells", {"model": model}
-            )
-        finally:
-            connection.unregister("fresh_rewards")
-            connection.unregister("fresh_cells")
-        for table in ("rewards", "reward_cells"):
-            connection.execute(
-                f"DELETE FROM {table} WHERE reward_model_id <= $oldest", {"oldest": model - KEEP_REWARDS}
-            )
-        meta.bump(connection)
-        return model
+
+def extend(
+    store: Store, model: int, fresh: pl.DataFrame, *, publication: int,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> int:  # fmt: skip
+    """Give new and changed traces their reward by a version that is there; returns how many.
+
+    Args: `fresh` with trace_id, mean, sd and signals; `publication` is the last one whose facts they rest on. It is
+    noted after the last slice of rewards: cut short, all of them are due again. `progress` may raise between slices.
+    """
+    rows = fresh.select(list(reward_rows.COLUMNS)).cast(reward_rows.COLUMNS)
+    reward_rows.replace(store, model, rows, progress)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        connection.execute(
+            "UPDATE reward_versions SET publication = $publication WHERE reward_model_id = $model",
+            {"publication": publication, "model": model},
+        )
+        if fresh.height:
+            meta.bump(connection)
+        return fresh.height
 
     return store.write(work)
 
@@ -235,26 +284,41 @@ def outcomes(store: Store, *, agent: str | None = None) -> pl.DataFrame:
 
 def _signals(reader: Reader, kinds: Sequence[str]) -> pl.DataFrame:
     return reader.frame(
-        f"""SELECT about AS trace_id, kind, value, annotator_kind, solicited FROM {_LOCATED}
+        f"""SELECT about AS trace_id, kind, value, annotator_kind,
+            -- Asked with a probability that is none: it counts as volunteered.
+            solicited AND (propensity IS NULL OR propensity BETWEEN 1e-6 AND 1) AS solicited
+        FROM {_LOCATED}
         WHERE list_contains($kinds, kind) ORDER BY signal_id""",
         SIGNALS,
         {"kinds": list(kinds)},
     )
 
 
-def _unchanged(connection: duckdb.DuckDBPyConnection, fitted: Fitted) -> bool:
-    same_model = _scalar(
-        connection,
-        "SELECT count(*) FROM reward_models WHERE active AND method = $method AND signals = $signals",
+def _unchanged(reader: Reader, fitted: Fitted, rows: pl.DataFrame) -> bool:
+    alike = reader.any_frame(
+        """SELECT reward_model_id FROM reward_models WHERE method = $method AND signals = $signals
+        AND (active OR reward_model_id = (SELECT max(reward_model_id) FROM reward_models))""",
         {"method": fitted.method, "signals": fitted.signals},
     )
-    return bool(same_model) and not _scalar(
-        connection,
-        f"""SELECT count(*) FROM fresh_rewards AS n FULL JOIN {ACTIVE_REWARDS} AS o USING (trace_id)
-        WHERE n.mean IS NULL OR o.mean IS NULL OR n.signals <> o.signals
-            OR abs(n.mean - o.mean) > {_SAME} OR abs(n.sd - o.sd) > {_SAME}""",
-    )
+    return any(reward_rows.same(reader, model, rows) for model in alike["reward_model_id"].to_list())
 
 
-def _scalar(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object] | None = None) -> int:
-    return int(connection.execute(sql, dict(parameters) if parameters else None).fetchall()[0][0])
+def _add(connection: duckdb.DuckDBPyConnection, model: int, fitted: Fitted, parameters: str, now: datetime) -> None:
+    """List a version whose rewards are written, with its report."""
+    held = connection.execute("SELECT count(*) FROM reward_models WHERE active").fetchall()
+    report = replace(fitted.report, activate=fitted.report.activate or not held[0][0])
+    if report.activate:
+        connection.execute("UPDATE reward_models SET active = false WHERE active")
+    connection.execute(
+        """INSERT INTO reward_models VALUES
+        ($model, $method, $now, $data_version, $traces, $signals, $parameters, $code_version, $active)""",
+        {
+            "model": model, "method": fitted.method, "now": now, "data_version": fitted.data_version,
+            "traces": fitted.rewards.height, "signals": fitted.signals,
+            "parameters": parameters,
+            "code_version": fitted.code_version, "active": report.activate,
+        },
+    )  # fmt: skip
+    reward_versions.write_frame(connection, "reward_cells", model, fitted.cells.select(list(CELLS)))
+    reward_versions.write_report(connection, model, report, now)
+    meta.bump(connection)

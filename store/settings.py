@@ -19,7 +19,10 @@ from store.errors import SettingsError
 PREFIX = "TRIMTAB_"
 FILE_NAME = "trimtab.toml"
 
-_SIZE = re.compile(r"\d+(\.\d+)?\s?[KMGT](i?B)")
+_SIZE = r"\d+(\.\d+)?\s?[KMGT](i?B)"
+_KEY_VARIABLE = r"(?!TRIMTAB_)[A-Z_][A-Z0-9_]{0,127}"
+_ADDRESS = r"https?://[^\s/?#@\\]+(/[^\s?#@\\]*)?"
+_PRICE = r"[^,=\s]+=\d+(\.\d+)?/\d+(\.\d+)?"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
@@ -34,6 +37,7 @@ class Setting:
     help: str
     minimum: float | None
     maximum: float | None
+    pattern: str | None
 
     @property
     def variable(self) -> str:
@@ -41,8 +45,14 @@ class Setting:
         return PREFIX + self.name.upper()
 
 
-def _doc(expected: str, text: str, minimum: float | None = None, maximum: float | None = None) -> dict[str, Any]:
-    return {"expected": expected, "help": text, "minimum": minimum, "maximum": maximum}
+def _doc(
+    expected: str,
+    text: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    pattern: str | None = None,
+) -> dict[str, Any]:
+    return {"expected": expected, "help": text, "minimum": minimum, "maximum": maximum, "pattern": pattern}
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,11 @@ class Settings:
     )
     memory_limit: str = field(
         default="2GB",
-        metadata=_doc("a size such as 2GB or 512MB", "Memory the database engine may use before it spills to disk."),
+        metadata=_doc(
+            "a size such as 2GB or 512MB",
+            "Memory the database engine may use before it spills to disk.",
+            pattern=_SIZE,
+        ),
     )
     query_timeout_seconds: float = field(
         default=10.0,
@@ -99,6 +113,98 @@ class Settings:
         default=10.0,
         metadata=_doc(
             "a number of seconds from 0 to 600", "How long a stopping server lets running jobs finish.", 0, 600
+        ),
+    )
+    model: str = field(
+        default="",
+        metadata=_doc(
+            "the name of a model; leave it out for none",
+            "The language model that judges traces; without one everything else works.",
+            pattern=r"[^,=\s]+",
+        ),
+    )
+    model_base_url: str = field(
+        default="https://api.openai.com/v1",
+        metadata=_doc(
+            "an address such as http://127.0.0.1:11434/v1, without user, password, query or fragment",
+            "Where the model is asked: any server that speaks OpenAI's API.",
+            pattern=_ADDRESS,
+        ),
+    )
+    model_api: str = field(
+        default="responses",
+        metadata=_doc(
+            "responses or chat",
+            "Which of OpenAI's APIs the server speaks; many compatible servers know only chat.",
+            pattern="responses|chat",
+        ),
+    )
+    model_key_env: str = field(
+        default="OPENAI_API_KEY",
+        metadata=_doc(
+            "the name of an environment variable outside TRIMTAB_, never the key itself",
+            "The environment variable that holds the model's key.",
+            pattern=_KEY_VARIABLE,
+        ),
+    )
+    model_prices: str = field(
+        default="",
+        metadata=_doc(
+            "MODEL=INPUT/OUTPUT in US dollars per million tokens, such as my-model=0.25/2 (0/0 for one of your own), "
+            "separated by commas",
+            "What models cost, as MODEL=INPUT/OUTPUT in US dollars per million tokens; a model needs its price.",
+            pattern=f"{_PRICE}(,{_PRICE})*",
+        ),
+    )
+    model_daily_usd: float = field(
+        default=5.0,
+        metadata=_doc("a number of US dollars from 0 to 100000", "What the model may cost in one UTC day.", 0, 100_000),
+    )
+    model_daily_tokens: int = field(
+        default=5_000_000,
+        metadata=_doc(
+            "a whole number of tokens from 0 to 100000000000",
+            "How many tokens, read and written, the model may take in one UTC day.",
+            0,
+            100_000_000_000,
+        ),
+    )
+    model_run_usd: float = field(
+        default=1.0,
+        metadata=_doc("a number of US dollars from 0 to 100000", "What one run of a job may cost.", 0, 100_000),
+    )
+    model_run_tokens: int = field(
+        default=1_000_000,
+        metadata=_doc(
+            "a whole number of tokens from 0 to 100000000000",
+            "How many tokens, read and written, one run of a job may take.",
+            0,
+            100_000_000_000,
+        ),
+    )
+    model_output_tokens: int = field(
+        default=2_000,
+        metadata=_doc(
+            "a whole number of tokens from 16 to 1000000",
+            "The longest answer of the model, its reasoning included.",
+            16,
+            1_000_000,
+        ),
+    )
+    model_timeout_seconds: float = field(
+        default=60.0,
+        metadata=_doc("a number of seconds from 0.05 to 3600", "How long one answer may take.", 0.05, 3600),
+    )
+    model_attempts: int = field(
+        default=4,
+        metadata=_doc(
+            "a whole number from 1 to 10", "How often a question is asked before it counts as failed.", 1, 10
+        ),
+    )
+    judged_per_run: int = field(
+        default=100,
+        metadata=_doc(
+            "a whole number from 1 to 100000", "How many traces and comments one run of the judges takes.", 1, 100_000
         ),
     )
 
@@ -210,6 +316,8 @@ def _convert(place: str, setting: Setting, value: object) -> Any:
 def _checked(place: str, setting: Setting, given: object, value: Any) -> Any:
     """The value when it is in range. Not-a-number is in no range."""
     in_range = setting.minimum is None or setting.maximum is None or setting.minimum <= value <= setting.maximum
-    if not in_range or (setting.name == "memory_limit" and not _SIZE.fullmatch(value)):
-        raise SettingsError(place, given, setting.expected)
+    if not in_range or (setting.pattern is not None and not re.fullmatch(setting.pattern, value)):
+        # Where an address or the name of a variable belongs, a password or a key may stand by mistake.
+        shown = "[not shown: it may hold a secret]" if setting.pattern in (_KEY_VARIABLE, _ADDRESS) else given
+        raise SettingsError(place, shown, setting.expected)
     return value

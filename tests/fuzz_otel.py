@@ -1,4 +1,4 @@
-"""Fuzz the OTLP decoders for as long as one likes: `make fuzz` (ten minutes) or `python tests/fuzz_otel.py --minutes 1`.
+"""Fuzz the OTLP decoders: `make fuzz` (ten minutes) or `python tests/fuzz_otel.py --minutes 1`.
 
 Random bytes drive the properties of `pipelines/otel/test_fuzz_otel.py` through Hypothesis' interface for fuzzers. Any
 crash ends it with the traceback; so do one input that takes over five seconds and memory that keeps growing.

@@ -16,7 +16,10 @@ from store.connection import Store
 from store.settings import Settings
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-LOOP = ("tasks", "rewards", "lessons", "exploration", "drift")
+LOOP = (
+    "tasks", "rewards", "transitions", "credit", "failures", "signal-yield", "hacking-watch", "lessons", "preferences",
+    "exploration", "drift",
+)  # fmt: skip
 CHANGE, CANCEL = "Please change the seat on my flight", "I want to cancel the hotel booking"
 SHOP_TRACES = 120
 

@@ -24,7 +24,7 @@ def test_every_job_is_in_the_readme(job):
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)
 def test_every_setting_is_in_the_readme_with_its_default(setting):
     row = next((line for line in README.splitlines() if line.startswith(f"| `{setting.variable}` |")), "")
-    assert f"`{setting.default}`" in row
+    assert f"| `{setting.default}` |" in row if setting.default != "" else "| none |" in row
     assert setting.help in row
 
 

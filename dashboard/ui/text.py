@@ -44,8 +44,8 @@ def markdown_safe(text: str) -> str:
 
 
 def plotly_safe(text: str | None, limit: int = 80) -> str:
-    """The text for a figure's labels and hovers, which read a few HTML tags."""
-    return html.escape(one_line(text, limit), quote=True)
+    """The text for a figure's labels and hovers, which read a few HTML tags, but not every entity: quotes stay."""
+    return html.escape(one_line(text, limit), quote=False)
 
 
 def pretty_json(text: str | None) -> str:

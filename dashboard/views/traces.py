@@ -5,9 +5,10 @@ from collections.abc import Callable
 import streamlit as st
 
 from dashboard import data
-from dashboard.trace import header, listing
+from dashboard.trace import failure, header, listing, surprise
 from dashboard.trace.conversation import conversation_tab
 from dashboard.trace.copying import copy_tab
+from dashboard.trace.credit import credit_tab
 from dashboard.trace.rollouts import rollouts_tab
 from dashboard.trace.signals import signals_tab
 from dashboard.trace.spans import spans_tab
@@ -67,6 +68,9 @@ with states.guarded("The trace", key="trace"):
         "Conversation": lambda: conversation_tab(trace_id, steps),
         "Spans": lambda: spans_tab(steps, trace_id, span_id),
         "Signals": lambda: signals_tab(judged),
+        "Credit": lambda: credit_tab(trace_id),
+        "Surprise": lambda: surprise.show(trace_id),
+        "Failure": lambda: failure.show(trace_id),
         "Rollouts": lambda: rollouts_tab(trace),
         "Copy as text": lambda: copy_tab(trace, steps, judged.rows.to_dicts()),
     }

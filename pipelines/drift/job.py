@@ -24,7 +24,7 @@ def run(context: "JobContext") -> JobResult:
     if events.is_empty():
         return JobResult(0, "No user has events yet: thumbs, ratings, or traces with a reward of their own.")
     context.progress(0.3, f"scanning {events.height} events")
-    found = users.scan(events, config)
+    found = context.compute(users.scan, events, config)
     waiting = found.filter(pl.col("status") == "not enough data")
     scanned = found.filter(pl.col("status") != "not enough data")
     flagged = int(scanned["flagged"].sum())

@@ -22,7 +22,7 @@ def run(context: "JobContext") -> JobResult:
     if rewarded.is_empty():
         return JobResult(0, "No agent has rewards on two or more arms.")
     context.progress(0.4, "computing rates")
-    recommended = rates.recommend(rewarded, rng=context.random)
+    recommended = context.compute(rates.recommend, rewarded, rng=context.random)
     enough = recommended.filter(pl.col("status") == "recommended")
     added = exploration.recommend(context.store, enough)
     missing = recommended.height - enough.height

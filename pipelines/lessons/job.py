@@ -37,8 +37,8 @@ def run(context: "JobContext") -> JobResult:
     context.progress(0.2, f"reading the steps of {rollouts.height} rollouts")
     steps = lessons.steps(context.store, rollouts["trace_id"].to_list(), config.action_kinds)
     context.progress(0.5, "contrasting good and bad rollouts")
-    found = contrast(rollouts, steps, config)
-    proposal = draft.propose(found, rollouts, steps, contrast_config=config)
+    found = context.compute(contrast, rollouts, steps, config)
+    proposal = context.compute(draft.propose, found, rollouts, steps, contrast_config=config)
     known = lessons.known(context.store)
     fresh = _ranked([one for one in proposal.drafts if one.key not in known], rollouts)[:MOST_PROPOSALS]
     acted = actions(steps, config)

@@ -6,11 +6,13 @@ type; nothing else is converted, because a silent conversion is how a wrong colu
 
 from collections.abc import Iterable
 
+import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike, NDArray
 
 from store.errors import JobError
 
-__all__ = ["ContractError", "require"]
+__all__ = ["ContractError", "FitRefused", "codes", "numbers", "require", "within"]
 
 
 class ContractError(JobError):
@@ -22,6 +24,56 @@ class ContractError(JobError):
     def __init__(self, frame: str, problem: str) -> None:
         self.frame, self.problem = frame, problem
         super().__init__(f"The frame of {frame} cannot be used: {problem}")
+
+
+class FitRefused(JobError):
+    """A model that cannot be fitted to these rows; a number computed anyway would mean nothing.
+
+    Args: `model` in words, `reason` a stable key (no_rows, not_finite, out_of_range, constant_response, one_user,
+    separation, ...: each function lists its own), `detail` what came and what to do.
+    """
+
+    def __init__(self, model: str, reason: str, detail: str) -> None:
+        self.model, self.reason, self.detail = model, reason, detail
+        super().__init__(f"The {model} cannot be computed: {detail}")
+
+    def __reduce__(self) -> tuple[type["FitRefused"], tuple[str, str, str]]:
+        """Comes back from another process as it is."""
+        return type(self), (self.model, self.reason, self.detail)
+
+
+def numbers(model: str, name: str, values: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
+    """`values` as finite floats. Raises FitRefused (`not_finite`), and ValueError when the shape is another."""
+    array = np.ascontiguousarray(values, dtype=np.float64)
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, came {array.shape}")
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise FitRefused(model, "not_finite", f"{bad} of {array.size} values of {name} are missing or infinite.")
+    return array
+
+
+def codes(model: str, name: str, values: ArrayLike, rows: int, limit: int | None = None) -> NDArray[np.int64]:
+    """`values` as integers 0..limit-1, one for each row. Raises FitRefused (`out_of_range`), ValueError (shape)."""
+    array = np.ascontiguousarray(values)
+    if array.shape != (rows,) or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ValueError(f"{name} must be {rows} integers, came {array.dtype} of shape {array.shape}")
+    if array.size and (array.min() < 0 or (limit is not None and array.max() >= limit)):
+        top = "" if limit is None else f" to {limit - 1}"
+        raise FitRefused(
+            model, "out_of_range", f"{name} must lie from 0{top}; they go from {array.min()} to {array.max()}."
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def within(model: str, name: str, values: NDArray[np.float64], lowest: float, highest: float) -> None:
+    """Raises FitRefused (`out_of_range`) unless all values lie from `lowest` to `highest`."""
+    if values.size and not (values.min() >= lowest and values.max() <= highest):
+        raise FitRefused(
+            model,
+            "out_of_range",
+            f"{name} must lie from {lowest:g} to {highest:g}; they go from {values.min():g} to {values.max():g}.",
+        )
 
 
 def require(

@@ -9,7 +9,10 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-_PAGES = ("", "review", "lessons", "traces", "rewards", "exploration", "drift", "data")
+_PAGES = (
+    "", "review", "lessons", "traces", "users", "rewards", "rewards?tab=Signals", "rewards?tab=Models",
+    "rewards?tab=Judges", "rewards?tab=Steps", "exploration", "drift", "data",
+)  # fmt: skip
 
 _HOSTILE = (
     "<script>window.pwned=1</script><img src=http://192.0.2.1/x.png onerror=window.pwned=2> ![x](http://192.0.2.1/y)"

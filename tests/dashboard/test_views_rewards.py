@@ -56,16 +56,18 @@ def test_signals_without_a_model_are_shown_all_the_same(store, tmp_path):
 
 
 def test_the_model_card_names_version_n_and_date(loaded):
-    page = open_page("rewards")
+    page = open_page("rewards", tab="Models")
     values = {metric.label: metric.value for metric in page.metric}
-    assert values == {"model version": "1", "traces": "152", "signals used": "152", "fitted": "2026-11-20 12:00"}
+    assert values == {
+        **values, "model version": "1", "traces": "152", "signals used": "152", "fitted": "2026-11-20 12:00",
+    }  # fmt: skip
     text = shown(page)
     assert "n 120 of 120 traces" in text
     assert "n 32 of 32 traces" in text
 
 
 def test_coverage_is_counted_per_kind(loaded):
-    table = _table(open_page("rewards"), "unlinked").set_index("kind")
+    table = _table(open_page("rewards", tab="Signals"), "unlinked").set_index("kind")
     assert table.loc["thumb", "traces"] == 120
     assert table.loc["outcome", "share"] == pytest.approx(32 / 152)
 
@@ -112,3 +114,19 @@ def test_hostile_names_are_never_markup(store, tmp_path):
     page = open_page("rewards")
     for harmful in ("<img", "](http", "**bold", ":red[", "$x^2$"):
         assert harmful not in markup(page)
+
+
+TABS = ("Rewards", "Signals", "Models", "Preferences", "Judges", "Steps", "Hacking watch")
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_tab_answers(loaded, tab):
+    page = open_page("rewards", tab=tab)
+    assert "n 120 of 120 traces" in shown(page)
+    assert "could not be read" not in shown(page)
+
+
+def test_the_volunteered_thumbs_are_shown_with_their_interval(loaded):
+    table = _table(open_page("rewards", tab="Signals"), "volunteered").set_index("agent")
+    assert " % up (" in table.loc["shop", "volunteered"]
+    assert table.loc["shop", "asked at random"] == "not enough data: 0 of 20"

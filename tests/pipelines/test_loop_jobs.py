@@ -23,6 +23,14 @@ def _run(store, *names):
     return {name: result.rows for name, result in run_loop(store, *names).items()}
 
 
+# The others replace what they wrote whenever they run; the scheduler skips them when nothing is new.
+_VERSIONED = ("tasks", "rewards", "transitions", "lessons", "exploration", "drift")
+
+
+def _changed(rows):
+    return {name: count for name, count in rows.items() if name in _VERSIONED}
+
+
 def _store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loop")
     store = Store.open(folder / "trimtab.duckdb", clock=FixedClock(NOW), threads=1)
@@ -78,7 +86,7 @@ def test_tau_bench_gets_rewards_and_a_lesson_with_evidence_on_both_sides(tau_ben
 
 def test_a_second_round_without_new_data_changes_nothing(tau_bench):
     before = rewards.models(tau_bench).height, lessons.library(tau_bench).height
-    assert _run(tau_bench) == dict.fromkeys(LOOP, 0)
+    assert _changed(_run(tau_bench)) == dict.fromkeys(_VERSIONED, 0)
     assert (rewards.models(tau_bench).height, lessons.library(tau_bench).height) == before
 
 
@@ -173,8 +181,7 @@ def test_the_loop_finds_what_was_planted(shop_store):
     run = drift.latest_run(store)
     assert (run["users"], run["scanned"], run["flagged"], run["too_few"]) == (8, 1, 1, 7)
     assert tasks.counts(store)["traces"].sum() == 120
-    again = _run(store)
-    assert again == {"tasks": 0, "rewards": 0, "lessons": 0, "exploration": 0, "drift": 1}
+    assert _changed(_run(store)) == {**dict.fromkeys(_VERSIONED, 0), "drift": 1}
     assert exploration.history(store).height == 1
 
 

@@ -371,7 +371,10 @@ def test_the_registry_is_in_the_order_of_its_dependencies() -> None:
         assert set(registered.after) <= seen, name
         assert registered.description.endswith(".")
         seen.add(name)
-    assert seen == {"inbox", "pull", "link-signals", "tasks", "rewards", "lessons", "exploration", "drift"}
+    assert seen == {
+        "inbox", "pull", "link-signals", "tasks", "judges", "rewards", "transitions", "credit", "failures",
+        "signal-yield", "hacking-watch", "lessons", "preferences", "exploration", "drift",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "inbox"])

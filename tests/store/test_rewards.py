@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from pipelines.stats.pass_k import pass_k
-from store import links, rewards
+from store import links, meta, reward_rows, reward_versions, rewards
+from store.reward_versions import Report
+from store.scope import ACTIVE_REWARDS
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -61,14 +63,107 @@ def test_a_new_version_becomes_the_active_one_and_the_older_ones_stay(store, tra
     assert rewards.by_arm(store)["mean"].unique().to_list() == [0.6]
 
 
-def test_rewards_of_the_last_five_versions_are_kept(store, traces):
-    for number in range(1, 9):
-        assert rewards.publish(store, _fitted(traces, number / 10)) == number
+def test_rewards_of_the_last_versions_and_of_the_one_in_use_are_kept(store, traces):
+    keep = rewards.KEEP_REWARDS
+    assert keep >= 14
+    assert rewards.publish(store, _fitted(traces, 0.01)) == 1
+    waits = Report(activate=False, reason="waits")
+    for number in range(2, keep + 4):
+        assert rewards.publish(store, _fitted(traces, number / 100, report=waits)) == number
     with store.read() as reader:
         kept = reader.any_frame("SELECT reward_model_id, count(*) FROM rewards GROUP BY ALL ORDER BY ALL").rows()
-    assert kept == [(number, 4) for number in range(4, 9)]
-    assert _count(store, "reward_models") == 8
-    assert _count(store, "reward_cells") == 5 * 3
+    assert kept == [(1, 4), *((number, 4) for number in range(4, keep + 4))]
+    assert _count(store, "reward_models") == keep + 3
+    assert _count(store, "reward_cells") == (keep + 1) * 3
+    assert rewards.by_arm(store)["mean"].unique().to_list() == [0.01]
+
+
+@pytest.fixture
+def small_slices(monkeypatch):
+    """One reward a transaction."""
+    monkeypatch.setattr(reward_rows, "SLICE", 1)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a writer half-way."""
+
+
+def _interrupted(fraction):
+    if fraction > 0.4:
+        raise Interrupted
+
+
+def _in_force(store):
+    with store.read() as reader:
+        return sorted(reader.any_frame(f"SELECT trace_id, mean FROM {ACTIVE_REWARDS}").rows())
+
+
+def test_an_interrupted_version_leaves_the_one_before_in_force_and_the_next_takes_its_place(
+    store, traces, small_slices
+):
+    rewards.publish(store, _fitted(traces, 0.4))
+    before = _in_force(store)
+    version = meta.data_version(store)
+    with pytest.raises(Interrupted):
+        rewards.publish(store, _fitted(traces, 0.6), _interrupted)
+    assert _count(store, "rewards") == 6
+    assert _in_force(store) == before
+    assert meta.data_version(store) == version
+    assert reward_versions.versions(store)["reward_model_id"].to_list() == [1]
+    assert rewards.publish(store, _fitted(traces, 0.4)) is None
+    assert _count(store, "rewards") == 4
+    with pytest.raises(Interrupted):
+        rewards.publish(store, _fitted(traces[::-1], 0.7), _interrupted)
+    assert rewards.publish(store, _fitted(traces, 0.6)) == 2
+    assert _in_force(store) == [(trace, 0.6) for trace in traces]
+    assert _count(store, "rewards") == 8
+
+
+def test_an_interruption_before_the_first_version_leaves_nothing_to_see(store, traces, small_slices):
+    with pytest.raises(Interrupted):
+        rewards.publish(store, _fitted(traces), _interrupted)
+    assert _in_force(store) == []
+    assert rewards.publish(store, _fitted(traces)) == 1
+    assert _count(store, "rewards") == 4
+
+
+def test_a_reader_sees_one_version_or_the_other_and_never_a_part(store, traces, small_slices):
+    rewards.publish(store, _fitted(traces, 0.4))
+    seen, queued = [], []
+    with store.read() as long:
+        held = long.any_frame(f"SELECT mean FROM {ACTIVE_REWARDS}")["mean"].to_list()
+
+        def look(fraction):
+            seen.append(_in_force(store))
+            # Others get their turn between two slices.
+            queued.append(store.write(lambda connection: connection.execute("SELECT 1").fetchall()))
+
+        rewards.publish(store, _fitted(traces, 0.6), look)
+        assert long.any_frame(f"SELECT mean FROM {ACTIVE_REWARDS}")["mean"].to_list() == held == [0.4] * 4
+    assert seen == [[(trace, 0.4) for trace in traces]] * 4
+    assert len(queued) == 4
+    assert _in_force(store) == [(trace, 0.6) for trace in traces]
+
+
+def test_scoring_cut_short_is_due_again(store, traces, small_slices):
+    rewards.publish(store, _fitted(traces, 0.4))
+    before = reward_versions.active(store)["publication"]
+    fresh = pl.DataFrame({"trace_id": traces, "mean": 0.9, "sd": 0.2, "signals": 0})
+    with pytest.raises(Interrupted):
+        rewards.extend(store, 1, fresh, publication=9, progress=_interrupted)
+    assert sorted(mean for _, mean in _in_force(store)) == [0.4, 0.4, 0.9, 0.9]
+    assert reward_versions.active(store)["publication"] == before
+    assert rewards.extend(store, 1, fresh, publication=9) == 4
+    assert [mean for _, mean in _in_force(store)] == [0.9] * 4
+    assert reward_versions.active(store)["publication"] == 9
+
+
+def test_new_traces_are_scored_with_the_version_in_use(store, traces):
+    rewards.publish(store, _fitted(traces[:3], 0.4))
+    fresh = pl.DataFrame({"trace_id": traces[2:], "mean": 0.9, "sd": 0.2, "signals": 0})
+    assert rewards.extend(store, 1, fresh, publication=9) == 2
+    assert rewards.by_arm(store)["mean"].sort().to_list() == [0.4, 0.4, 0.9, 0.9]
+    assert reward_versions.active(store)["publication"] == 9
 
 
 @pytest.mark.parametrize(
@@ -77,7 +172,7 @@ def test_rewards_of_the_last_five_versions_are_kept(store, traces):
         ({}, False),
         ({"parameters": {"kappa": 2.0}}, False),
         ({"mean": 0.5 + 1e-13}, False),
-        ({"mean": 0.5 + 1e-6}, True),
+        ({"mean": 0.5 + 1e-5}, True),
         ({"signals": 5}, True),
         ({"method": "other"}, True),
     ],

@@ -37,6 +37,10 @@ def test_an_override_of_none_leaves_the_setting(tmp_path: Path) -> None:
         ("TRIMTAB_QUERY_TIMEOUT_SECONDS", "0.5", 0.5),
         ("TRIMTAB_MEMORY_LIMIT", "1.5 GiB", "1.5 GiB"),
         ("TRIMTAB_INBOX", "/srv/in box", Path("/srv/in box")),
+        ("TRIMTAB_MODEL", "org/model:8b", "org/model:8b"),
+        ("TRIMTAB_MODEL_BASE_URL", "http://127.0.0.1:11434/v1", "http://127.0.0.1:11434/v1"),
+        ("TRIMTAB_MODEL_PRICES", "org/model:8b=0/0,other=0.25/2", "org/model:8b=0/0,other=0.25/2"),
+        ("TRIMTAB_MODEL_RUN_USD", "0", 0.0),
     ],
 )
 def test_texts_are_read_as_the_type_of_the_setting(variable: str, text: str, value: object, tmp_path: Path) -> None:
@@ -58,6 +62,13 @@ def test_texts_are_read_as_the_type_of_the_setting(variable: str, text: str, val
         ("TRIMTAB_MEMORY_LIMIT", "2GB; SET x = 1"),
         ("TRIMTAB_DB", ""),
         ("TRIMTAB_HOST", " "),
+        ("TRIMTAB_MODEL", "a model"),
+        ("TRIMTAB_MODEL_API", "completions"),
+        ("TRIMTAB_MODEL_PRICES", "my-model"),
+        ("TRIMTAB_MODEL_PRICES", "my-model=0.25"),
+        ("TRIMTAB_MODEL_PRICES", "my-model=-1/2"),
+        ("TRIMTAB_MODEL_DAILY_USD", "-1"),
+        ("TRIMTAB_MODEL_RUN_TOKENS", "1e6"),
     ],
 )
 def test_a_bad_value_is_refused_naming_setting_value_and_expectation(variable: str, text: str, tmp_path: Path) -> None:
@@ -134,3 +145,23 @@ def test_whole_numbers_are_taken_exactly_in_their_range(port: int) -> None:
 )
 def test_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize("key", ["sk-proj-4f5e6d", "TRIMTAB_DB", "KEY NAME", "k" * 40])
+def test_a_key_in_place_of_its_variables_name_is_refused_without_being_shown(key: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="never the key itself") as caught:
+        Settings.load({"TRIMTAB_MODEL_KEY_ENV": key}, tmp_path)
+    assert key not in str(caught.value)
+    (tmp_path / "trimtab.toml").write_text(f'model_key_env = "{key}"')
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({}, tmp_path)
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://models.test/v1", "https://ann:secret@models.test/v1", "https://models.test/v1?key=secret", "x"]
+)
+def test_an_address_that_may_hold_a_secret_is_refused_without_being_shown(address: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"TRIMTAB_MODEL_BASE_URL.*without user, password") as caught:
+        Settings.load({"TRIMTAB_MODEL_BASE_URL": address}, tmp_path)
+    assert repr(address) not in str(caught.value)

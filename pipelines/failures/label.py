@@ -1,0 +1,109 @@
+"""Failure labels of traces by rules, from the frames that `store.failures` reads. A pure function of them."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from pipelines.failures import answer_rules, argument_rules, call_rules, tool_rules
+from pipelines.failures.axes import CANDIDATES, EXPLORATION, UNKNOWN
+from pipelines.failures.badness import FailureConfig
+from pipelines.failures.weigh import labels, weigh
+from pipelines.stats.contract import require
+
+__all__ = ["RULES_VERSION", "Labelled", "candidates", "label"]
+
+RULES_VERSION = 1
+
+CALLS = pl.Schema(
+    {
+        "trace_key": pl.UInt64(),
+        "span_id": pl.String(),
+        "position": pl.Int32(),
+        "kind": pl.String(),
+        "name": pl.String(),
+        "failed": pl.Boolean(),
+        "fault": pl.String(),
+        "call": pl.UInt64(),
+        "shape": pl.String(),
+        "warned": pl.Boolean(),
+        "refused": pl.Boolean(),
+    }
+)
+ANSWERS = pl.Schema(
+    {
+        "trace_key": pl.UInt64(),
+        "span_id": pl.String(),
+        "answered": pl.Boolean(),
+        "owns_up": pl.Boolean(),
+        "asks_back": pl.Boolean(),
+        "figures": pl.Int64(),
+        "unsupported": pl.List(pl.String()),
+    }
+)
+REQUESTS = pl.Schema({"trace_key": pl.UInt64(), "input": pl.String()})
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """`labels` of columns `weigh.LABELS`, `rules` of columns `weigh.RULES`."""
+
+    labels: pl.DataFrame
+    rules: pl.DataFrame
+
+    def first(self, axis: str) -> int:
+        """How many bad traces have this axis as their label."""
+        return self.labels.filter((pl.col("rank") == 1) & (pl.col("axis") == axis)).height
+
+    @property
+    def unknown(self) -> int:
+        return self.first(UNKNOWN)
+
+    @property
+    def explored(self) -> int:
+        return self.first(EXPLORATION)
+
+
+def label(
+    examined: pl.DataFrame,
+    calls: pl.DataFrame,
+    answers: pl.DataFrame,
+    requests: pl.DataFrame,
+    config: FailureConfig | None = None,
+) -> Labelled:
+    """Label every bad trace of `examined` (see `badness.examined`); the good ones are what is learnt from.
+
+    `calls`, `answers` and `requests` have the columns CALLS, ANSWERS and REQUESTS, about these traces. Raises
+    ContractError for other columns.
+    """
+    config = config or FailureConfig()
+    found = candidates(examined, calls, answers, requests, config)
+    rules = weigh(examined, found, config)
+    return Labelled(labels(examined, found, rules, config), rules)
+
+
+def candidates(
+    examined: pl.DataFrame, calls: pl.DataFrame, answers: pl.DataFrame, requests: pl.DataFrame, config: FailureConfig
+) -> pl.DataFrame:
+    """Everything that any rule finds in any examined trace (columns CANDIDATES)."""
+    calls = require(calls, CALLS, "calls", not_null=["trace_key", "span_id", "position", "kind", "name", "failed"])
+    answers = require(answers, ANSWERS, "answers", not_null=["trace_key", "answered"], unique="trace_key")
+    requests = require(requests, REQUESTS, "requests", not_null=["trace_key"], unique="trace_key")
+    orders = tool_rules.broken_orders(examined, calls, config)
+    failed = call_rules.failed_calls(calls)
+    found = [
+        call_rules.loops(calls),
+        failed,
+        call_rules.warned(calls),
+        call_rules.refused(calls),
+        call_rules.failed_traces(examined, answers, failed),
+        argument_rules.odd_arguments(examined, calls, config),
+        orders,
+        tool_rules.missing_tools(examined, calls, answers, orders, config),
+        answer_rules.unsupported_figures(answers),
+        answer_rules.unmentioned_failures(examined, calls, answers),
+        answer_rules.asked_back(calls, answers),
+        answer_rules.vague_requests(examined, requests, config),
+        answer_rules.short_requests(examined, requests, config),
+        answer_rules.explored(examined),
+    ]
+    return pl.concat([frame.cast(CANDIDATES) for frame in found])

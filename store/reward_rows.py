@@ -1,0 +1,106 @@
+"""The rows of the table of rewards: written and removed in short transactions, so that live data never waits long.
+
+Rewards of a version that `reward_models` does not list yet are invisible: readers ask for those of the version in use.
+So they are written slice by slice first, and the version is added when all are there. What an interrupted writer left
+is removed by the next.
+"""
+
+from collections.abc import Callable
+
+import duckdb
+import polars as pl
+
+from store.connection import Store
+from store.frames import Reader
+
+__all__ = ["COLUMNS", "SLICE", "insert", "replace", "same", "sweep"]
+
+SLICE = 50_000  # rows in one transaction: about a tenth of a second
+COLUMNS = pl.Schema({"trace_id": pl.String(), "mean": pl.Float64(), "sd": pl.Float64(), "signals": pl.Int32()})
+_SAME = 1e-6  # two fits of the same data differ by less: threads add in another order, optimisers stop elsewhere
+
+
+def insert(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
+    """Write rewards (COLUMNS) of a version that is not listed yet; `progress` may raise between slices."""
+    _each_slice(store, model, fresh, progress, replacing=False)
+
+
+def replace(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
+    """Give traces another reward by a version, or their first one; each slice changes at once."""
+    _each_slice(store, model, fresh, progress, replacing=True)
+
+
+def same(reader: Reader, model: int, fresh: pl.DataFrame) -> bool:
+    """Whether the version gives just these traces just these rewards (COLUMNS)."""
+    held = reader.value("SELECT count(*) FROM rewards WHERE reward_model_id = $model", {"model": model})
+    if held != fresh.height:
+        return False
+    before = reader.frame(
+        "SELECT trace_id, mean, sd, signals FROM rewards WHERE reward_model_id = $model", COLUMNS, {"model": model}
+    )
+    both = fresh.join(before, on="trace_id", suffix="_before")
+    alike = (
+        ((pl.col("mean") - pl.col("mean_before")).abs() <= _SAME)
+        & ((pl.col("sd") - pl.col("sd_before")).abs() <= _SAME)
+        & (pl.col("signals") == pl.col("signals_before"))
+    )
+    return both.height == fresh.height and bool(both.select(alike.all()).item())
+
+
+def sweep(store: Store, keep: int) -> None:
+    """Remove rewards of versions that were never listed, and of all listed ones but the last `keep` and that in use.
+
+    One transaction a version. The means of tasks (`reward_cells`) go with them.
+    """
+    with store.read() as reader:
+        gone = reader.any_frame(
+            f"""WITH kept AS (
+                SELECT reward_model_id FROM reward_models
+                WHERE active OR reward_model_id > (SELECT max(reward_model_id) FROM reward_models) - {keep:d}
+            )
+            SELECT DISTINCT reward_model_id FROM (
+                SELECT reward_model_id FROM rewards UNION ALL SELECT reward_model_id FROM reward_cells
+            ) ANTI JOIN kept USING (reward_model_id) ORDER BY ALL"""
+        )["reward_model_id"].to_list()
+    for model in gone:
+        store.write(_removal(model))
+
+
+def _removal(model: int) -> Callable[[duckdb.DuckDBPyConnection], None]:
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        # An operator may have put it in use since it was looked up.
+        kept = "SELECT reward_model_id FROM reward_models WHERE active"
+        for table in ("rewards", "reward_cells"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE reward_model_id = $model AND reward_model_id NOT IN ({kept})",
+                {"model": model},
+            )
+
+    return work
+
+
+def _each_slice(
+    store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None], *, replacing: bool
+) -> None:
+    for start in range(0, fresh.height, SLICE):
+        store.write(_slice(model, fresh.slice(start, SLICE), replacing=replacing))
+        progress(min(start + SLICE, fresh.height) / fresh.height)
+
+
+def _slice(model: int, rows: pl.DataFrame, *, replacing: bool) -> Callable[[duckdb.DuckDBPyConnection], None]:
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.register("fresh_rewards", rows.select(list(COLUMNS)))
+        try:
+            if replacing:
+                connection.execute(
+                    """DELETE FROM rewards WHERE reward_model_id = $model
+                    AND trace_id IN (SELECT trace_id FROM fresh_rewards)""",
+                    {"model": model},
+                )
+            connection.execute(
+                "INSERT INTO rewards SELECT trace_id, $model, mean, sd, signals FROM fresh_rewards", {"model": model}
+            )
+        finally:
+            connection.unregister("fresh_rewards")
+
+    return work
