@@ -88,6 +88,18 @@ SEGMENT_MEANS = pl.Schema(
         "users": pl.Int64(),
     }
 )
+PEOPLE = pl.Schema(
+    {
+        "user_id": pl.String(),
+        "events": pl.Int64(),
+        "satisfaction": pl.Float64(),
+        "satisfaction_sd": pl.Float64(),
+        "leniency": pl.Float64(),
+        "leniency_sd": pl.Float64(),
+        "leans_on": pl.Float64(),
+        "segment": pl.String(),
+    }
+)
 STATED_WEIGHTS = declare(
     {
         "agent": pl.String, "segment": pl.String, "weight": pl.Float64, "reason": pl.String, "set_by": pl.String,
@@ -101,7 +113,10 @@ _TABLES = {
     "weights": ("reward_feature_weights", WEIGHTS),
     "loadings": ("reward_loadings", LOADINGS),
     "segment_means": ("reward_segment_means", SEGMENT_MEANS),
+    "people": ("reward_people", PEOPLE),
 }
+# People are many: those of older versions are let go.
+_KEEP_PEOPLE = 3
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class Report:
     weights: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=WEIGHTS))
     loadings: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LOADINGS))
     segment_means: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SEGMENT_MEANS))
+    people: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PEOPLE))
     state: str | None = None
 
 
@@ -143,6 +159,11 @@ def write_report(connection: duckdb.DuckDBPyConnection, model: int, report: Repo
     for name in (one.name for one in fields(report) if one.name in _TABLES):
         table, schema = _TABLES[name]
         write_frame(connection, table, model, getattr(report, name).select(list(schema)))
+    connection.execute(
+        """DELETE FROM reward_people WHERE reward_model_id <= $oldest
+        AND reward_model_id NOT IN (SELECT reward_model_id FROM reward_versions WHERE state = 'active')""",
+        {"oldest": model - _KEEP_PEOPLE},
+    )
     if report.state is not None:
         connection.execute(
             "INSERT INTO reward_model_state VALUES ($model, $state)", {"model": model, "state": report.state}
@@ -277,6 +298,17 @@ def loadings(store: Store, reward_model_id: int) -> pl.DataFrame:
 def segment_means(store: Store, reward_model_id: int, *, limit: int = 2_000) -> pl.DataFrame:
     """Mean reward of every arm in every segment by one version (columns `SEGMENT_MEANS`)."""
     return _of(store, "reward_segment_means", SEGMENT_MEANS, reward_model_id, "agent, segment, arm", limit)
+
+
+def person(store: Store, user_id: str) -> pl.DataFrame:
+    """What the version in use says of one person (columns `PEOPLE`); no row where it says nothing."""
+    with store.read() as reader:
+        return reader.frame(
+            f"""SELECT {", ".join(PEOPLE.names())} FROM reward_people WHERE user_id = $user
+                AND reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active)""",
+            PEOPLE,
+            {"user": user_id},
+        )
 
 
 def model_state(store: Store, reward_model_id: int) -> str | None:

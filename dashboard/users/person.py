@@ -13,9 +13,9 @@ from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from dashboard.users import figures, listing
-from store import preferences, users
+from store import preferences, reward_versions, users
 
-__all__ = ["back", "facts", "rewards_over_time", "says_and_does", "signals", "values"]
+__all__ = ["back", "facts", "rewards_over_time", "satisfaction", "says_and_does", "signals", "values"]
 
 _Z95: Final = 1.959963984540054
 _LEANS: Final = 0.5
@@ -47,6 +47,23 @@ def facts(user: dict[str, Any], now: datetime) -> None:
     given.caption(f"{user['explicit']:,} explicit")
     latest.metric("latest", fmt.relative(user["latest_at"], now))
     latest.caption(fmt.utc(user["latest_at"], seconds=False))
+
+
+def satisfaction(user_id: str) -> None:
+    """How satisfied the reward model takes this person to be, and how far that is their own doing."""
+    found = data.query(reward_versions.person, user_id)
+    if found.is_empty() or found["satisfaction"][0] is None:
+        return
+    row = found.row(0, named=True)
+    half = _Z95 * (row["satisfaction_sd"] or 0.0)
+    leans = text.one_line(row["segment"], 60) if row["segment"] else "the agents they use"
+    own = fmt.plural(row["events"], "statement of their own", "statements of their own")
+    text.line(
+        f"Satisfied with {fmt.percent(row['satisfaction'])} of average traces "
+        f"({fmt.percent(max(row['satisfaction'] - half, 0.0))} to "
+        f"{fmt.percent(min(row['satisfaction'] + half, 1.0))}), "
+        f"from {own}; {fmt.percent(row['leans_on'])} of this is what is usual for {leans}."
+    )
 
 
 def values(user_id: str, run: dict[str, Any] | None, theme: Theme) -> None:

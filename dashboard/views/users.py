@@ -21,6 +21,7 @@ if chosen is not None:
         run = data.query(preferences.latest_run)
         colours = theme.current()
         person.facts(found, now)
+        person.satisfaction(chosen)
         left, right = st.columns(2, gap="medium")
         with left, states.guarded("What they value", key="values"):
             st.subheader("What they value", anchor=False)

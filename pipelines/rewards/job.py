@@ -91,6 +91,7 @@ def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobR
         weights=fitted.weights,
         loadings=fitted.loadings,
         segment_means=fitted.segment_means,
+        people=fitted.people,
         state=json.dumps(
             {
                 "model": fitted.model.parameters(),

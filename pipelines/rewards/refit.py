@@ -36,6 +36,7 @@ class Refit:
     weights: pl.DataFrame
     loadings: pl.DataFrame
     segment_means: pl.DataFrame
+    people: pl.DataFrame
     scopes: list[Scoped]
     parameters: dict[str, Any]
     notes: list[dict[str, Any]]
@@ -106,6 +107,7 @@ def refit(
         weights=trace_model.weights(model),
         loadings=_loadings(measured.loadings),
         segment_means=segment_means(rewarded),
+        people=measured.leniency.rename({"sd": "leniency_sd"}),
         scopes=scoped,
         parameters={
             **_parameters(model, measured, labels, scoped, refused, evidence, prior, variance),

@@ -146,3 +146,20 @@ def test_features_are_named(loaded):
     assert users.page(loaded).total == 41
     figure = open_page("users", user="ada").get("plotly_chart")[0].proto.spec
     assert all(f'"{feature}"' in figure for feature in FEATURES)
+
+
+def test_a_person_with_few_statements_leans_on_their_segment_and_the_page_says_so(loaded):
+    loaded.write(
+        lambda connection: connection.execute(
+            """INSERT INTO reward_people
+            SELECT max(reward_model_id), 'ada', 3, 0.7, 0.1, 0.2, 0.3, 0.62, '<b>explorers</b>' FROM reward_models
+            WHERE active"""
+        )
+    )
+    page = open_page("users", user="ada")
+    said = next(line.value for line in page.text if line.value.startswith("Satisfied with"))
+    assert said == (
+        "Satisfied with 70.0 % of average traces (50.4 % to 89.6 %), from 3 statements of their own; 62.0 % of this is "
+        "what is usual for <b>explorers</b>."
+    )
+    assert "<b>" not in markup(page)

@@ -119,3 +119,24 @@ def test_the_weight_between_stated_and_revealed_is_set_and_replaced(store):
     with pytest.raises(ActionRefused, match="no reason"):
         reward_versions.set_stated_weight(store, 0.5, agent=None, segment=None, operator="Ada", reason="")
     assert reward_versions.stated_weights(store).equals(held)
+
+
+def test_what_a_version_says_of_a_person_is_that_of_the_version_in_use(store, traces):
+    def people(satisfaction):
+        row = {
+            "user_id": "u", "events": 3, "satisfaction": satisfaction, "satisfaction_sd": 0.1, "leniency": 0.2,
+            "leniency_sd": 0.3, "leans_on": 0.6, "segment": "explorers",
+        }  # fmt: skip
+        return pl.DataFrame([row], schema=reward_versions.PEOPLE)
+
+    _publish(store, traces, 0.1, people=people(0.7))
+    _publish(store, traces, 0.2, people=people(0.8), activate=False)
+    (found,) = reward_versions.person(store, "u").to_dicts()
+    assert (found["satisfaction"], found["segment"], found["leans_on"]) == (0.7, "explorers", 0.6)
+    assert reward_versions.person(store, "nobody").is_empty()
+    for number in range(5):
+        _publish(store, traces, 0.3 + number / 100, people=people(0.5), activate=False)
+    with store.read() as reader:
+        kept = [row[0] for row in reader.any_frame("SELECT reward_model_id FROM reward_people ORDER BY 1").rows()]
+    # The newest ones, and the one in use however old it is.
+    assert kept == [1, 5, 6, 7]
