@@ -12,13 +12,14 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from pipelines import memory
 from pipelines.jobs import Job
 from pipelines.priority import behind_others
 from pipelines.runner import Outcome, Runner, due_at
 from store import job_runs
 from store.clock import Clock, SystemClock
 from store.connection import Store
-from store.errors import JobAlreadyRunning, JobError, StoreClosed
+from store.errors import JobAlreadyRunning, JobError, StoreClosed, StoreError
 from store.job_runs import Cause, History
 
 _LOG = logging.getLogger(__name__)
@@ -77,6 +78,12 @@ class Schedule:
                 # The real moment: APScheduler reads the machine's clock, whatever clock the store has.
                 next_run_time=SystemClock().now() + number * _STAGGER,
             )
+        self._scheduler.add_job(
+            self._give_back,
+            IntervalTrigger(seconds=memory.EVERY.total_seconds(), timezone="UTC"),
+            id="give back memory",
+            executor="light",
+        )
         self._scheduler.start()
 
     def look(self, name: str) -> Outcome | None:
@@ -107,6 +114,12 @@ class Schedule:
         """Look at nothing any more. Running jobs are the runner's to end."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+
+    def _give_back(self) -> None:
+        try:
+            memory.give_back(self._store)
+        except StoreError as error:
+            _LOG.info("the engine's cache was not released: %s", error)
 
     def _puts_off(self, job: Job) -> bool:
         """Whether a job that is due waits for the agents."""

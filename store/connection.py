@@ -41,6 +41,9 @@ _QUIET = "SET enable_progress_bar = false"
 _ROW_GROUP_SIZE = 16_384
 _STORAGE_VERSION = "v1.5.0"
 
+# So much of the file stays in the engine's memory between jobs: 128 MB.
+_KEPT_CACHE = 128 << 20
+
 # How long a new engine waits for those who still read with the old one, and they for the new one.
 _REOPEN_SECONDS = 10.0
 
@@ -91,6 +94,8 @@ class Store:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
+            # What it frees goes back to the system soon, not when it needs memory next.
+            "allocator_background_threads": True,
             # zstd text columns need the newer storage. The log is folded in often enough that it never takes long.
             "storage_compatibility_version": _STORAGE_VERSION,
             "checkpoint_threshold": "64MB",
@@ -140,6 +145,27 @@ class Store:
     def submit(self, work: Work[T]) -> "Future[T]":
         """As `write`, without waiting."""
         return self._writer.submit(work)
+
+    def release_cache(self, keep: int = _KEPT_CACHE) -> None:
+        """Have the engine forget what it read of the file, but for `keep` bytes.
+
+        It would keep blocks until its memory limit is reached: a server would grow as long as the file grows. The
+        system still holds the file's pages, so reading them again costs little. Nothing that is in use is touched.
+        """
+        with self.borrowed_cursor() as cursor:
+            rows = cursor.execute("SELECT tag, memory_usage_bytes FROM duckdb_memory()").fetchall()
+            cached = sum(size for tag, size in rows if tag == "BASE_TABLE")
+            if cached <= keep:
+                return
+            # Blocks are let go when the limit falls below what is used. What others need meanwhile must still fit.
+            wanted = sum(size for _, size in rows) - cached + keep
+            limit = self._config["memory_limit"]
+            try:
+                cursor.execute(f"SET GLOBAL memory_limit = '{wanted}B'")
+            except duckdb.OutOfMemoryException:
+                return
+            finally:
+                cursor.execute(f"SET GLOBAL memory_limit = '{limit}'")
 
     @property
     def queue_depth(self) -> int:

@@ -133,3 +133,34 @@ def test_another_process_is_refused_and_told_who_holds_the_file(store):
 
 def test_locked_error_without_a_pid_still_reads_well():
     assert "another process" in str(StoreLocked(Path("x.duckdb"), None, None))
+
+
+def test_the_cache_is_released_but_for_what_is_kept_and_the_limit_stays(tmp_path):
+    def cached() -> int:
+        with store.read() as reader:
+            return int(reader.value("SELECT sum(memory_usage_bytes) FROM duckdb_memory() WHERE tag = 'BASE_TABLE'"))
+
+    def limit() -> str:
+        with store.read() as reader:
+            return str(reader.value("SELECT current_setting('memory_limit')"))
+
+    path = tmp_path / "cached.duckdb"
+    store = Store.open(path, memory_limit="1GB")
+    store.write(lambda connection: connection.execute(
+        "CREATE TABLE texts AS SELECT md5(range::VARCHAR) AS a, md5((range + 1)::VARCHAR) AS b FROM range(400000)"
+    ))  # fmt: skip
+    store.close()
+    store = Store.open(path, memory_limit="1GB")
+    before = limit()
+    with store.read() as reader:
+        reader.value("SELECT max(a || b) FROM texts")
+    held = cached()
+    assert held > 8 << 20, "the table must have been read into the cache for this test to say anything"
+    store.release_cache(keep=1 << 40)
+    assert cached() == held, "nothing has to go while there is room"
+    store.release_cache(keep=4 << 20)
+    assert cached() <= 4 << 20
+    assert limit() == before
+    with store.read() as reader:
+        assert reader.value("SELECT count(DISTINCT a) FROM texts") == 400_000, "what was let go is read again"
+    store.close()
