@@ -23,9 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from bench.beside import Beside
 from bench.data import _WORDS
 from pipelines.commands.remote import RemoteOperations, find_server
 
@@ -166,7 +168,7 @@ def send(
     sent = Sent(begun=time.time())
     start.value = sent.begun
     ready.wait(_PATIENCE_SECONDS)
-    parts = []
+    parts: list[dict[str, Any]] = []
     while len(parts) < len(children):
         try:
             parts.append(answers.get(timeout=1.0))
@@ -322,33 +324,25 @@ def trimtab(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Target, R
         yield process, Target(port), control
 
 
-class Memory:
+class Memory(Beside):
     """Resident megabytes of a process and all its children, once a second while it is open."""
 
     def __init__(self, pid: int) -> None:
+        super().__init__()
         self._pid = pid
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.samples: list[tuple[float, float, float]] = []
         """(moment, the process alone, with its children)"""
-
-    def __enter__(self) -> "Memory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     @property
     def peak_mb(self) -> tuple[float, float]:
         """The most seen: of the process alone, and with its children."""
         return max(each[1] for each in self.samples), max(each[2] for each in self.samples)
 
-    def _run(self) -> None:
+    def work(self) -> None:
+        """Look once a second."""
         while True:
             self.samples.append((time.time(), *resident_mb(self._pid)))
-            if self._stop.wait(1.0):
+            if self.stop.wait(1.0):
                 return
 
 
@@ -368,14 +362,12 @@ def resident_mb(pid: int) -> tuple[float, float]:
     return sizes.get(pid, 0) / 1024, sum(sizes.get(each, 0) for each in family) / 1024
 
 
-class Probes:
+class Probes(Beside):
     """While it is open: a request every second whose spans are asked for from the moment it is acknowledged."""
 
     def __init__(self, target: Target, control: RemoteOperations, *, every: float = 1.0) -> None:
+        super().__init__()
         self._target, self._control, self._every, self._number = target, control, every, PROBES_FROM
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._error: Exception | None = None
         self.since_sent: list[float] = []
         self.since_acknowledged: list[float] = []
 
@@ -384,24 +376,12 @@ class Probes:
         """How many spans the probes sent."""
         return len(self.since_sent) * SPANS
 
-    def __enter__(self) -> "Probes":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error is not None:
-            raise RuntimeError(f"a probe failed: {self._error!r}") from self._error
-
-    def _run(self) -> None:
-        try:
-            while True:
-                self._probe()
-                if self._stop.wait(self._every):
-                    return
-        except Exception as error:
-            self._error = error
+    def work(self) -> None:
+        """Probe after probe, with a pause in between."""
+        while True:
+            self._probe()
+            if self.stop.wait(self._every):
+                return
 
     def _probe(self) -> None:
         number, self._number = self._number, self._number + 1

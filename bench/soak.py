@@ -3,7 +3,6 @@
 Pages are rendered as a browser has them rendered: a session on Streamlit's own web socket that runs the page's script.
 """
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
+from bench.beside import Beside
 from bench.live import (
     NEWS_FROM,
     SPANS,
@@ -76,36 +76,22 @@ def visit(port: int) -> Iterator[PageSession]:
         yield session
 
 
-class Visits:
+class Visits(Beside):
     """While it is open: one visitor who goes round the pages, with a pause between them."""
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self._port = port
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._error: Exception | None = None
         self.seconds: dict[str, list[float]] = {name: [] for name in PAGES}
 
-    def __enter__(self) -> "Visits":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error is not None:
-            raise RuntimeError(f"a page failed: {self._error!r}") from self._error
-
-    def _run(self) -> None:
-        try:
-            with visit(self._port) as session:
-                while True:
-                    for name in PAGES:
-                        self.seconds[name].append(session.render(name))
-                        if self._stop.wait(_PAUSE_SECONDS) and all(self.seconds.values()):
-                            return
-        except Exception as error:
-            self._error = error
+    def work(self) -> None:
+        """Round the pages; each is seen at least once."""
+        with visit(self._port) as session:
+            while True:
+                for name in PAGES:
+                    self.seconds[name].append(session.render(name))
+                    if self.stop.wait(_PAUSE_SECONDS) and all(self.seconds.values()):
+                        return
 
 
 @dataclass(frozen=True)

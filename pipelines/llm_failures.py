@@ -1,8 +1,6 @@
 """How questions to the language model fail, and how long to wait before asking again."""
 
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-
+from pipelines.retry_after import retry_after
 from store.errors import TrimtabError
 from store.llm_calls import Outcome
 
@@ -56,17 +54,3 @@ class AttemptFailed(Exception):
     def __init__(self, error: ModelError, *, charged: bool, again: bool, after: float | None = None) -> None:
         self.error, self.charged, self.again, self.after = error, charged, again, after
         super().__init__(str(error))
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date); None when it says nothing."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value.strip()[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return max(0.0, (moment - now).total_seconds())

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.scope import ACTIVE_REWARDS
@@ -21,7 +21,7 @@ KEEP_RUNS = 60
 
 TRACES = pl.Schema(
     {
-        "trace_no": pl.UInt32(),
+        "trace_no": pl.UInt32(),  # 0, 1, ... in the order of rows
         "trace_id": pl.String(),
         "agent": pl.String(),
         "user_id": pl.String(),
@@ -29,22 +29,22 @@ TRACES = pl.Schema(
         "arm": pl.String(),
         "reward": pl.Float64(),
         "reward_sd": pl.Float64(),
-        "signals": pl.Int64(),
+        "signals": pl.Int64(),  # of the trace's own
     }
 )
 STEPS = pl.Schema(
     {
         "trace_no": pl.UInt32(),
-        "position": pl.UInt32(),
+        "position": pl.UInt32(),  # 1, 2, ... within the trace, by start
         "span_id": pl.String(),
         "kind": pl.String(),
         "name": pl.String(),
         "failed": pl.Boolean(),
-        "tokens": pl.Int64(),
+        "tokens": pl.Int64(),  # null where not stated
         "cost_usd": pl.Float64(),
-        "call": pl.UInt64(),
-        "shape": pl.String(),
-        "started_us": pl.Int64(),
+        "call": pl.UInt64(),  # hash of the arguments; null for what is not a call
+        "shape": pl.String(),  # types of the arguments; null where they are not JSON
+        "started_us": pl.Int64(),  # microseconds; null where no time is stated: steps then follow one another
         "ended_us": pl.Int64(),
     }
 )
@@ -90,7 +90,7 @@ PARALLEL_CREDITS = pl.Schema(
 TOOL_CREDITS = pl.Schema(
     {
         "agent": pl.String(),
-        "scope": pl.String(),
+        "scope": pl.String(),  # tool, state, variant, arm
         "tool": pl.String(),
         "state": pl.String(),
         "steps": pl.Int64(),
@@ -263,43 +263,31 @@ _PARALLEL = f"""
 
 def record(store: Store, found: Found) -> int:
     """Keep what a run found; returns the run's number."""
-    frames = {
-        "fresh_steps": found.steps.select(list(STEP_CREDITS)),
-        "fresh_parallel": found.parallel.select(list(PARALLEL_CREDITS)),
-        "fresh_tools": found.tools.select(list(TOOL_CREDITS)),
+    notes = json.dumps(list(found.notes), allow_nan=False)
+    parameters = json.dumps(dict(found.parameters), sort_keys=True, allow_nan=False)
+    tables = {
+        "step_credits": found.steps.select(list(STEP_CREDITS)),
+        "parallel_credits": found.parallel.select(list(PARALLEL_CREDITS)),
+        "tool_credits": found.tools.select(list(TOOL_CREDITS)),
     }
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
-        run = int(connection.execute("SELECT coalesce(max(run_id), 0) + 1 FROM credit_runs").fetchall()[0][0])
+    def add(connection: duckdb.DuckDBPyConnection, run: int) -> None:
         connection.execute(
             """INSERT INTO credit_runs VALUES ($run, $model, $now, $data_version, $code_version, $traces, $steps,
                 $informative, $notes, $parameters)""",
             {
                 "run": run, "model": found.reward_model_id, "now": store.clock.now(),
                 "data_version": found.data_version, "code_version": found.code_version, "traces": found.traces,
-                "steps": found.steps.height, "informative": found.informative,
-                "notes": json.dumps(list(found.notes), allow_nan=False),
-                "parameters": json.dumps(dict(found.parameters), sort_keys=True, allow_nan=False),
+                "steps": found.steps.height, "informative": found.informative, "notes": notes,
+                "parameters": parameters,
             },
         )  # fmt: skip
-        for name, table in (
-            ("fresh_steps", "step_credits"),
-            ("fresh_parallel", "parallel_credits"),
-            ("fresh_tools", "tool_credits"),
-        ):
-            connection.register(name, frames[name])
-            try:
-                connection.execute(f"INSERT INTO {table} BY NAME SELECT $run AS run_id, * FROM {name}", {"run": run})
-            finally:
-                connection.unregister(name)
-        kept = f"SELECT max(run_id) FROM credit_runs UNION ALL {_SHOWN_RUN}"
-        for table in ("step_credits", "parallel_credits"):
-            connection.execute(f"DELETE FROM {table} WHERE run_id NOT IN ({kept})")
-        connection.execute("DELETE FROM tool_credits WHERE run_id <= $oldest", {"oldest": run - KEEP_RUNS})
-        meta.bump(connection)
-        return run
 
-    return store.write(work)
+    run = result_rows.publish(store, "credit_runs", tables, add)
+    for table in ("step_credits", "parallel_credits"):
+        result_rows.remove(store, table, f"run_id NOT IN (SELECT max(run_id) FROM credit_runs UNION ALL {_SHOWN_RUN})")
+    result_rows.remove(store, "tool_credits", "run_id <= $oldest", {"oldest": run - KEEP_RUNS})
+    return run
 
 
 def shown_run(store: Store) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import meta, result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.scope import ACTIVE_REWARDS
@@ -110,17 +110,10 @@ def record(store: Store, findings: pl.DataFrame, summary: Summary, *, data_versi
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         now = store.clock.now()
-        rows = connection.execute("SELECT coalesce(max(run_id), 0) + 1 FROM drift_runs").fetchall()
-        run = int(rows[0][0])
+        run = result_rows.next_number(connection, "drift_runs")
         connection.execute("DELETE FROM drift_findings WHERE NOT flagged")
-        connection.register("fresh_findings", findings.select(list(FOUND)))
-        try:
-            connection.execute(
-                "INSERT INTO drift_findings BY NAME SELECT $run AS run_id, *, $now AS found_at FROM fresh_findings",
-                {"run": run, "now": now},
-            )
-        finally:
-            connection.unregister("fresh_findings")
+        key = {"run_id": run, "found_at": now}
+        result_rows.insert(connection, "drift_findings", findings.select(list(FOUND)), key=key)
         connection.execute(
             """INSERT INTO drift_runs VALUES ($run, $now, $data_version, $code_version, $false_discovery_rate, $users,
                 $scanned, $flagged, $too_few, $min_events, $missing_median)""",
@@ -134,9 +127,7 @@ def record(store: Store, findings: pl.DataFrame, summary: Summary, *, data_versi
 
 def latest_run(store: Store) -> dict[str, Any] | None:
     """The newest run as a dictionary of `RUNS` columns; None before the first."""
-    with store.read() as reader:
-        frame = reader.frame(f"SELECT {', '.join(RUNS)} FROM drift_runs ORDER BY run_id DESC LIMIT 1", RUNS)
-    return frame.row(0, named=True) if len(frame) else None
+    return result_rows.newest(store, "drift_runs", RUNS)
 
 
 def findings(

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.scope import ACTIVE_REWARDS
@@ -137,6 +137,7 @@ _FIGURE = r"[A-Z]{0,5}-?\d{3,}(?:\.\d+)?|\d+\.\d+"
 _ORDER = "started_at NULLS LAST, ordinal NULLS LAST, span_id"
 _CHOSEN = "(SELECT unnest($ids::VARCHAR[]) AS trace_id)"
 _MOST_ARGUMENTS = 2_000
+_NEWEST = "(SELECT max(run_id) FROM failure_runs)"
 
 
 @dataclass(frozen=True)
@@ -309,18 +310,9 @@ def record(
     """Keep what a run found (columns `LABELS` and `RULES`) in place of the run before; returns the run's number."""
     parameters = json.dumps(summary.parameters, sort_keys=True, allow_nan=False)
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
-        rows = connection.execute("SELECT coalesce(max(run_id), 0) + 1 FROM failure_runs").fetchall()
-        run = int(rows[0][0])
-        connection.register("fresh_labels", labels.select(list(LABELS)))
-        connection.register("fresh_rules", rules.select(list(RULES)))
-        try:
-            for table, fresh in (("failure_labels", "fresh_labels"), ("failure_rules", "fresh_rules")):
-                connection.execute(f"DELETE FROM {table}")
-                connection.execute(f"INSERT INTO {table} BY NAME SELECT $run AS run_id, * FROM {fresh}", {"run": run})
-        finally:
-            connection.unregister("fresh_labels")
-            connection.unregister("fresh_rules")
+    tables = {"failure_labels": labels.select(list(LABELS)), "failure_rules": rules.select(list(RULES))}
+
+    def add(connection: duckdb.DuckDBPyConnection, run: int) -> None:
         connection.execute(
             """INSERT INTO failure_runs VALUES ($run, $now, $data_version, $code_version, $rules_version,
                 $reward_model_id, $traces, $bad, $unknown, $explored, $parameters)""",
@@ -329,28 +321,24 @@ def record(
                 "data_version": data_version, "code_version": code_version,
             },
         )  # fmt: skip
-        meta.bump(connection)
-        return run
 
-    return store.write(work)
+    run = result_rows.publish(store, "failure_runs", tables, add)
+    for table in tables:
+        result_rows.remove(store, table, f"run_id < {_NEWEST}")
+    return run
 
 
 def latest_run(store: Store) -> dict[str, Any] | None:
     """The newest run as a dictionary of `RUNS` columns, `parameters` decoded; None before the first."""
-    with store.read() as reader:
-        frame = reader.frame(f"SELECT {', '.join(RUNS)} FROM failure_runs ORDER BY run_id DESC LIMIT 1", RUNS)
-    if frame.is_empty():
-        return None
-    row = frame.row(0, named=True)
-    return {**row, "parameters": json.loads(row["parameters"])}
+    return result_rows.newest(store, "failure_runs", RUNS)
 
 
 def counts(store: Store) -> pl.DataFrame:
     """Bad traces per agent and first label, with the mean confidence (columns `COUNTS`), most frequent first."""
     with store.read() as reader:
         return reader.frame(
-            """SELECT t.agent, f.axis, count(*) AS traces, avg(f.confidence) AS confidence
-            FROM failure_labels AS f JOIN traces AS t USING (trace_id) WHERE f.rank = 1
+            f"""SELECT t.agent, f.axis, count(*) AS traces, avg(f.confidence) AS confidence
+            FROM failure_labels AS f JOIN traces AS t USING (trace_id) WHERE f.run_id = {_NEWEST} AND f.rank = 1
             GROUP BY ALL ORDER BY traces DESC, t.agent, f.axis""",
             COUNTS,
         )
@@ -360,7 +348,8 @@ def rules(store: Store, limit: int = 500) -> pl.DataFrame:
     """How often each rule held, most bad traces first (columns `RULES`)."""
     with store.read() as reader:
         return reader.frame(
-            f"SELECT {', '.join(RULES)} FROM failure_rules ORDER BY bad DESC, agent, axis, rule, subject LIMIT $limit",
+            f"""SELECT {", ".join(RULES)} FROM failure_rules WHERE run_id = {_NEWEST}
+            ORDER BY bad DESC, agent, axis, rule, subject LIMIT $limit""",
             RULES,
             {"limit": limit},
         )
@@ -373,7 +362,7 @@ def examples(store: Store, axis: str, *, agent: str | None = None, limit: int = 
             f"""SELECT f.trace_id, t.agent, t.task, t.seen_at, r.mean AS reward, f.rule, f.span_id, f.confidence,
                 f.detail
             FROM failure_labels AS f JOIN traces AS t USING (trace_id) LEFT JOIN {ACTIVE_REWARDS} AS r USING (trace_id)
-            WHERE f.rank = 1 AND f.axis = $axis AND ($agent IS NULL OR t.agent = $agent)
+            WHERE f.run_id = {_NEWEST} AND f.rank = 1 AND f.axis = $axis AND ($agent IS NULL OR t.agent = $agent)
             ORDER BY f.confidence DESC, r.mean NULLS LAST, f.trace_id LIMIT $limit""",
             EXAMPLES,
             {"axis": axis, "agent": agent, "limit": limit},
@@ -384,7 +373,8 @@ def of_trace(store: Store, trace_id: str) -> pl.DataFrame:
     """The labels of one trace by rank (columns `LABELS`); no rows when it is not a bad one."""
     with store.read() as reader:
         return reader.frame(
-            f"SELECT {', '.join(LABELS)} FROM failure_labels WHERE trace_id = $trace ORDER BY rank, axis",
+            f"""SELECT {", ".join(LABELS)} FROM failure_labels WHERE run_id = {_NEWEST} AND trace_id = $trace
+            ORDER BY rank, axis""",
             LABELS,
             {"trace": trace_id},
         )

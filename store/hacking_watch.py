@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import meta, result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 
@@ -113,16 +113,9 @@ def record(
     comparisons = found.select("agent", "axis", "candidate").n_unique() if found.height else 0
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
-        rows = connection.execute("SELECT coalesce(max(run_id), 0) + 1 FROM hacking_watch_runs").fetchall()
-        run = int(rows[0][0])
+        run = result_rows.next_number(connection, "hacking_watch_runs")
         connection.execute("DELETE FROM hacking_watch WHERE NOT alarm")
-        connection.register("fresh_watch", found.select(list(FOUND)))
-        try:
-            connection.execute(
-                "INSERT INTO hacking_watch BY NAME SELECT $run AS run_id, * FROM fresh_watch", {"run": run}
-            )
-        finally:
-            connection.unregister("fresh_watch")
+        result_rows.insert(connection, "hacking_watch", found.select(list(FOUND)), key={"run_id": run})
         connection.execute(
             "INSERT INTO hacking_watch_runs VALUES ($run, $now, $data, $code, $comparisons, $alarms, $parameters)",
             {
@@ -138,12 +131,7 @@ def record(
 
 def latest_run(store: Store) -> dict[str, Any] | None:
     """The newest run as a dictionary of `RUNS` columns, `parameters` decoded; None before the first."""
-    with store.read() as reader:
-        frame = reader.frame(f"SELECT {', '.join(RUNS)} FROM hacking_watch_runs ORDER BY run_id DESC LIMIT 1", RUNS)
-    if frame.is_empty():
-        return None
-    row = frame.row(0, named=True)
-    return {**row, "parameters": json.loads(row["parameters"])}
+    return result_rows.newest(store, "hacking_watch_runs", RUNS)
 
 
 def found(store: Store) -> pl.DataFrame:

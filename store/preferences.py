@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, Reader, declare
 from store.scope import ACTIVE_REWARDS
@@ -285,9 +285,7 @@ def publish(store: Store, found: Preferences, *, data_version: int, code_version
         "preference_rankings": found.rankings.select(list(RANKINGS)),
     }
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
-        rows = connection.execute("SELECT coalesce(max(preference_run_id), 0) + 1 FROM preference_runs").fetchall()
-        run = int(rows[0][0])
+    def add(connection: duckdb.DuckDBPyConnection, run: int) -> None:
         connection.execute(
             """INSERT INTO preference_runs VALUES
             ($run, $now, $data_version, $code_version, $lists, $items, $chosen, $users, $parameters)""",
@@ -297,30 +295,17 @@ def publish(store: Store, found: Preferences, *, data_version: int, code_version
                 "parameters": parameters,
             },
         )  # fmt: skip
-        connection.execute("DELETE FROM user_preferences")
-        connection.execute("DELETE FROM stated_revealed WHERE scope = 'user'")
-        for table, frame in tables.items():
-            connection.register("fresh_rows", frame)
-            try:
-                connection.execute(
-                    f"INSERT INTO {table} BY NAME SELECT $run AS preference_run_id, * FROM fresh_rows", {"run": run}
-                )
-            finally:
-                connection.unregister("fresh_rows")
-        meta.bump(connection)
-        return run
 
-    return store.write(work)
+    run = result_rows.publish(store, "preference_runs", tables, add, number="preference_run_id")
+    earlier = f"preference_run_id < {_NEWEST}"
+    result_rows.remove(store, "user_preferences", earlier)
+    result_rows.remove(store, "stated_revealed", f"scope = 'user' AND {earlier}")
+    return run
 
 
 def latest_run(store: Store) -> dict[str, Any] | None:
     """The newest run as a dictionary of `RUNS` columns, its parameters read; None before the first."""
-    with store.read() as reader:
-        frame = reader.frame(f"SELECT {', '.join(RUNS)} FROM preference_runs WHERE preference_run_id = {_NEWEST}", RUNS)
-    if frame.is_empty():
-        return None
-    row = frame.row(0, named=True)
-    return {**row, "parameters": json.loads(row["parameters"])}
+    return result_rows.newest(store, "preference_runs", RUNS, number="preference_run_id")
 
 
 def weights(store: Store) -> pl.DataFrame:

@@ -10,24 +10,38 @@ from collections.abc import Callable
 import duckdb
 import polars as pl
 
+from store import result_rows
 from store.connection import Store
 from store.frames import Reader
 
-__all__ = ["COLUMNS", "SLICE", "insert", "replace", "same", "sweep"]
+__all__ = ["COLUMNS", "insert", "replace", "same", "sweep"]
 
-SLICE = 50_000  # rows in one transaction: about a tenth of a second
 COLUMNS = pl.Schema({"trace_id": pl.String(), "mean": pl.Float64(), "sd": pl.Float64(), "signals": pl.Int32()})
 _SAME = 1e-6  # two fits of the same data differ by less: threads add in another order, optimisers stop elsewhere
 
 
 def insert(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
     """Write rewards (COLUMNS) of a version that is not listed yet; `progress` may raise between slices."""
-    _each_slice(store, model, fresh, progress, replacing=False)
+    rows = fresh.select(list(COLUMNS))
+    result_rows.insert_slices(store, "rewards", rows, key={"reward_model_id": model}, progress=progress)
 
 
 def replace(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
     """Give traces another reward by a version, or their first one; each slice changes at once."""
-    _each_slice(store, model, fresh, progress, replacing=True)
+
+    def write(connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> None:
+        connection.register("fresh_traces", rows.select("trace_id"))
+        try:
+            connection.execute(
+                """DELETE FROM rewards WHERE reward_model_id = $model
+                AND trace_id IN (SELECT trace_id FROM fresh_traces)""",
+                {"model": model},
+            )
+        finally:
+            connection.unregister("fresh_traces")
+        result_rows.insert(connection, "rewards", rows, key={"reward_model_id": model})
+
+    result_rows.each_slice(store, fresh.select(list(COLUMNS)), write, progress)
 
 
 def same(reader: Reader, model: int, fresh: pl.DataFrame) -> bool:
@@ -75,32 +89,5 @@ def _removal(model: int) -> Callable[[duckdb.DuckDBPyConnection], None]:
                 f"DELETE FROM {table} WHERE reward_model_id = $model AND reward_model_id NOT IN ({kept})",
                 {"model": model},
             )
-
-    return work
-
-
-def _each_slice(
-    store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None], *, replacing: bool
-) -> None:
-    for start in range(0, fresh.height, SLICE):
-        store.write(_slice(model, fresh.slice(start, SLICE), replacing=replacing))
-        progress(min(start + SLICE, fresh.height) / fresh.height)
-
-
-def _slice(model: int, rows: pl.DataFrame, *, replacing: bool) -> Callable[[duckdb.DuckDBPyConnection], None]:
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.register("fresh_rewards", rows.select(list(COLUMNS)))
-        try:
-            if replacing:
-                connection.execute(
-                    """DELETE FROM rewards WHERE reward_model_id = $model
-                    AND trace_id IN (SELECT trace_id FROM fresh_rewards)""",
-                    {"model": model},
-                )
-            connection.execute(
-                "INSERT INTO rewards SELECT trace_id, $model, mean, sd, signals FROM fresh_rewards", {"model": model}
-            )
-        finally:
-            connection.unregister("fresh_rewards")
 
     return work

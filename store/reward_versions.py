@@ -11,7 +11,7 @@ from datetime import datetime
 import duckdb
 import polars as pl
 
-from store import audit, meta
+from store import audit, meta, result_rows
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
 from store.frames import UTC_TIME, declare
@@ -172,13 +172,7 @@ def write_report(connection: duckdb.DuckDBPyConnection, model: int, report: Repo
 
 def write_frame(connection: duckdb.DuckDBPyConnection, table: str, model: int, frame: pl.DataFrame) -> None:
     """Insert a frame's rows as those of a version. Call in a transaction."""
-    connection.register("fresh_rows", frame)
-    try:
-        connection.execute(
-            f"INSERT INTO {table} BY NAME SELECT $model AS reward_model_id, * FROM fresh_rows", {"model": model}
-        )
-    finally:
-        connection.unregister("fresh_rows")
+    result_rows.insert(connection, table, frame, key={"reward_model_id": model})
 
 
 def activate(store: Store, reward_model_id: int, *, operator: str, reason: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import meta, result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 
@@ -129,15 +129,8 @@ def record(
     stated = json.dumps(parameters, sort_keys=True, allow_nan=False)
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
-        rows = connection.execute("SELECT coalesce(max(run_id), 0) + 1 FROM signal_yield_runs").fetchall()
-        run = int(rows[0][0])
-        connection.register("fresh_yields", yields.select(list(YIELDS)))
-        try:
-            connection.execute(
-                "INSERT INTO signal_yields BY NAME SELECT $run AS run_id, * FROM fresh_yields", {"run": run}
-            )
-        finally:
-            connection.unregister("fresh_yields")
+        run = result_rows.next_number(connection, "signal_yield_runs")
+        result_rows.insert(connection, "signal_yields", yields.select(list(YIELDS)), key={"run_id": run})
         connection.execute(
             "INSERT INTO signal_yield_runs VALUES ($run, $now, $data, $code, $traces, $referenced, $parameters)",
             {
@@ -153,12 +146,7 @@ def record(
 
 def latest_run(store: Store) -> dict[str, Any] | None:
     """The newest run as a dictionary of `RUNS` columns, `parameters` decoded; None before the first."""
-    with store.read() as reader:
-        frame = reader.frame(f"SELECT {', '.join(RUNS)} FROM signal_yield_runs ORDER BY run_id DESC LIMIT 1", RUNS)
-    if frame.is_empty():
-        return None
-    row = frame.row(0, named=True)
-    return {**row, "parameters": json.loads(row["parameters"])}
+    return result_rows.newest(store, "signal_yield_runs", RUNS)
 
 
 def yields(store: Store) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.trace_paths import ABSTRACTION
@@ -82,12 +82,12 @@ class Run:
 
 def publish(store: Store, run: Run) -> int:
     """Add a run's models and make them the ones in use; returns its number. Details of old runs are let go."""
+    parameters = [json.dumps(entry["parameters"], sort_keys=True, allow_nan=False) for entry in run.models]
+    tables = {table: run.frames[table].select(list(schema)) for table, schema in _TABLES.items()}
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
-        rows = connection.execute("SELECT coalesce(max(model_id), 0) + 1 FROM transition_models").fetchall()
-        model = int(rows[0][0])
+    def add(connection: duckdb.DuckDBPyConnection, model: int) -> None:
         now = store.clock.now()
-        for entry in run.models:
+        for entry, stated in zip(run.models, parameters, strict=True):
             connection.execute(
                 """INSERT INTO transition_models VALUES ($model, $agent, $abstraction, $now, $data_version,
                     $code_version, $reward_model_id, $window_since, $window_until, $traces, $steps, $states,
@@ -95,22 +95,15 @@ def publish(store: Store, run: Run) -> int:
                 {
                     **entry, "model": model, "abstraction": ABSTRACTION, "now": now,
                     "data_version": run.data_version, "code_version": run.code_version,
-                    "reward_model_id": run.reward_model_id,
-                    "parameters": json.dumps(entry["parameters"], sort_keys=True, allow_nan=False),
+                    "reward_model_id": run.reward_model_id, "parameters": stated,
                 },
             )  # fmt: skip
-        for table, schema in _TABLES.items():
-            oldest = model - (1 if table == "trace_surprise" else KEEP_MODELS)
-            connection.execute(f"DELETE FROM {table} WHERE model_id <= $oldest", {"oldest": oldest})
-            connection.register("fresh_rows", run.frames[table].select(list(schema)))
-            try:
-                connection.execute(f"INSERT INTO {table} SELECT $model, * FROM fresh_rows", {"model": model})
-            finally:
-                connection.unregister("fresh_rows")
-        meta.bump(connection)
-        return model
 
-    return store.write(work)
+    model = result_rows.publish(store, "transition_models", tables, add, number="model_id")
+    for table in tables:
+        oldest = model - (1 if table == "trace_surprise" else KEEP_MODELS)
+        result_rows.remove(store, table, "model_id <= $oldest", {"oldest": oldest})
+    return model
 
 
 def models(store: Store, *, agent: str | None = None) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import Literal
 import duckdb
 import polars as pl
 
-from store import meta
+from store import result_rows
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
@@ -54,6 +54,7 @@ _ORDERS: dict[Sort, str] = {
 }
 SORTS: tuple[Sort, ...] = tuple(_ORDERS)
 
+_NEWEST = "(SELECT max(user_run_id) FROM user_runs)"
 _NEWEST_WEEK = "(SELECT date_trunc('week', max(seen_at)) FROM traces)"
 
 _ABOUT = """(
@@ -97,33 +98,30 @@ class UserPage:
 
 def count(store: Store) -> int:
     """Count every user anew and keep the rows; returns how many users there are."""
+    with store.read() as reader:
+        counted = reader.frame(_counted(_ABOUT), SUMMARY, {"explicit": list(EXPLICIT_KINDS)})
+        about = {
+            "version": reader.value("SELECT value FROM store_meta WHERE key = 'data_version'"),
+            "model": reader.value("SELECT max(reward_model_id) FROM reward_models WHERE active"),
+            "users": counted.height,
+        }
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
-        version = connection.execute("SELECT value FROM store_meta WHERE key = 'data_version'").fetchall()[0][0]
-        run = int(connection.execute("SELECT coalesce(max(user_run_id), 0) + 1 FROM user_runs").fetchall()[0][0])
-        connection.execute("DELETE FROM user_summaries")
+    def add(connection: duckdb.DuckDBPyConnection, run: int) -> None:
         connection.execute(
-            f"INSERT INTO user_summaries BY NAME SELECT $run AS user_run_id, c.* FROM ({_counted(_ABOUT)}) AS c",
-            {"run": run, "explicit": list(EXPLICIT_KINDS)},
+            "INSERT INTO user_runs VALUES ($run, $now, $version, $users, $model)",
+            {**about, "run": run, "now": store.clock.now()},
         )
-        users = int(connection.execute("SELECT count(*) FROM user_summaries").fetchall()[0][0])
-        connection.execute(
-            """INSERT INTO user_runs SELECT $run, $now, $version, $users,
-                (SELECT max(reward_model_id) FROM reward_models WHERE active)""",
-            {"run": run, "now": store.clock.now(), "version": version, "users": users},
-        )
-        meta.bump(connection)
-        return users
 
-    return store.write(work)
+    result_rows.publish(store, "user_runs", {"user_summaries": counted}, add, number="user_run_id")
+    result_rows.remove(store, "user_summaries", f"user_run_id < {_NEWEST}")
+    return counted.height
 
 
 def latest_run(store: Store) -> UserRun | None:
     """The newest count; None before the first."""
     schema = declare({"counted_at": UTC_TIME, "data_version": pl.Int64, "users": pl.Int64, "reward_model_id": pl.Int64})
-    with store.read() as reader:
-        frame = reader.frame(f"SELECT {', '.join(schema)} FROM user_runs ORDER BY user_run_id DESC LIMIT 1", schema)
-    return UserRun(**frame.row(0, named=True)) if frame.height else None
+    row = result_rows.newest(store, "user_runs", schema, number="user_run_id")
+    return None if row is None else UserRun(**row)
 
 
 def page(
@@ -137,7 +135,7 @@ def page(
     timeout: float | None = None,
 ) -> UserPage:
     """One page of the users whose id holds `search`, capitals or not, and of one segment. Raises: `QueryTimeout`."""
-    condition = """($search = '' OR contains(lower(u.user_id), lower($search)))
+    condition = f"""u.user_run_id = {_NEWEST} AND ($search = '' OR contains(lower(u.user_id), lower($search)))
         AND ($segment IS NULL OR u.segment = $segment)"""
     params: dict[str, object] = {"search": search, "segment": segment}
     columns = ", ".join(f"u.{column}" for column in _COUNTED)
@@ -161,7 +159,8 @@ def segments(store: Store, *, limit: int = 50) -> list[str]:
     """The segments that users belong to, the largest first."""
     with store.read() as reader:
         frame = reader.frame(
-            """SELECT segment, count(*) AS users FROM user_summaries WHERE segment IS NOT NULL
+            f"""SELECT segment, count(*) AS users FROM user_summaries
+            WHERE user_run_id = {_NEWEST} AND segment IS NOT NULL
             GROUP BY segment ORDER BY users DESC, segment LIMIT $limit""",
             pl.Schema({"segment": pl.String(), "users": pl.Int64()}),
             {"limit": limit},

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.credit import shapley
 from pipelines.credit.steps import MOST_ERRORS, Prefixes, spend_bucket, step_bucket
+from store.credit import PARALLEL
 
 if TYPE_CHECKING:
     from pipelines.credit.credits import Credited
@@ -25,15 +26,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PARALLEL = pl.Schema(
-    {
-        "trace_no": pl.UInt32(),
-        "parent_span_id": pl.String(),
-        "batch": pl.Int64(),
-        "member": pl.String(),
-        "span_id": pl.String(),  # the member itself and every span below it
-    }
-)
 SHARES = pl.Schema(
     {
         "trace_no": pl.UInt32(),

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipelines.stats.contract import ContractError, require
+from store.credit import STEPS, TRACES
 
 __all__ = [
     "MOST_ERRORS",
@@ -31,35 +32,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-TRACES = pl.Schema(
-    {
-        "trace_no": pl.UInt32(),  # 0, 1, ... in the order of rows
-        "trace_id": pl.String(),
-        "agent": pl.String(),
-        "user_id": pl.String(),
-        "task": pl.String(),
-        "arm": pl.String(),
-        "reward": pl.Float64(),
-        "reward_sd": pl.Float64(),
-        "signals": pl.Int64(),  # of the trace's own
-    }
-)
-STEPS = pl.Schema(
-    {
-        "trace_no": pl.UInt32(),
-        "position": pl.UInt32(),  # 1, 2, ... within the trace, by start
-        "span_id": pl.String(),
-        "kind": pl.String(),
-        "name": pl.String(),
-        "failed": pl.Boolean(),
-        "tokens": pl.Int64(),  # null where not stated
-        "cost_usd": pl.Float64(),
-        "call": pl.UInt64(),  # hash of the arguments; null for what is not a call
-        "shape": pl.String(),  # types of the arguments; null where they are not JSON
-        "started_us": pl.Int64(),  # microseconds; null where no time is stated: steps then follow one another
-        "ended_us": pl.Int64(),
-    }
-)
 
 START = 0  # code of "nothing yet" where the last step is asked for
 _STEP_EDGES = np.array([1, 2, 3, 4, 5, 6, 7, 9, 13, 21, 41])

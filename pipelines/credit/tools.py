@@ -27,31 +27,12 @@ from pipelines.credit.shrinkage import dense
 from pipelines.credit.states import COARSE
 from pipelines.credit.steps import MOST_SHAPES, RUNNING, START
 from pipelines.stats.false_discovery import adjust
+from store.credit import TOOL_CREDITS
 
 __all__ = ["TOOL_CREDITS", "ToolConfig", "bootstrap", "resamples", "tested", "tool_credits"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-TOOL_CREDITS = pl.Schema(
-    {
-        "agent": pl.String(),
-        "scope": pl.String(),  # tool, state, variant, arm
-        "tool": pl.String(),
-        "state": pl.String(),
-        "steps": pl.Int64(),
-        "traces": pl.Int64(),
-        "clusters": pl.Int64(),
-        "estimate": pl.Float64(),
-        "lower": pl.Float64(),
-        "upper": pl.Float64(),
-        "sd": pl.Float64(),
-        "p_value": pl.Float64(),
-        "q_value": pl.Float64(),
-        "basis": pl.String(),
-        "reason": pl.String(),
-    }
-)
 
 
 @dataclass(frozen=True)

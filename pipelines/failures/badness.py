@@ -11,22 +11,10 @@ import polars as pl
 
 from pipelines.stats.contract import require
 from store.errors import SettingsError
+from store.failures import TRACES
 
 __all__ = ["TRACES", "FailureConfig", "examined", "mark", "thresholds"]
 
-TRACES = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "trace_key": pl.UInt64(),
-        "agent": pl.String(),
-        "task": pl.String(),
-        "failed": pl.Boolean(),
-        "reward": pl.Float64(),
-        "signals": pl.Int32(),
-        "outcome": pl.Float64(),
-        "explored": pl.Boolean(),
-    }
-)
 _NO_AGENT = ""
 
 

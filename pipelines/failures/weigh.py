@@ -12,36 +12,10 @@ import polars as pl
 
 from pipelines.failures.axes import DOING, HARD, UNKNOWN
 from pipelines.failures.badness import FailureConfig
+from store.failures import LABELS, RULES
 
 __all__ = ["LABELS", "RULES", "labels", "weigh"]
 
-RULES: Final = pl.Schema(
-    {
-        "agent": pl.String(),
-        "axis": pl.String(),
-        "rule": pl.String(),
-        "subject": pl.String(),
-        "bad": pl.Int64(),
-        "bad_traces": pl.Int64(),
-        "good": pl.Int64(),
-        "good_traces": pl.Int64(),
-        "attributable": pl.Float64(),
-        "lower": pl.Float64(),
-        "upper": pl.Float64(),
-    }
-)
-LABELS: Final = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "rank": pl.Int32(),
-        "axis": pl.String(),
-        "origin": pl.String(),
-        "rule": pl.String(),
-        "span_id": pl.String(),
-        "confidence": pl.Float64(),
-        "detail": pl.String(),
-    }
-)
 _GROUP: Final = ("agent", "axis", "rule", "subject")
 _MOST_LABELS: Final = 5  # of one trace
 _LATE: Final = 2**31 - 1

@@ -10,19 +10,11 @@ from pipelines.preferences.choices import Lists
 from pipelines.preferences.population import Means, stated_means
 from pipelines.preferences.stated_revealed import Stated
 from pipelines.preferences.weights import Pooled
+from store.preferences import AGREEMENT
 
 __all__ = ["AGREEMENT", "CHANGED", "agreement", "stated_segments"]
 
 CHANGED: Final = "what they state changed over time, so that one direction does not stand for it"
-
-AGREEMENT = pl.Schema(
-    {
-        "scope": pl.String(), "segment": pl.String(), "user_id": pl.String(), "features": pl.Int64(),
-        "lists": pl.Int64(), "statements": pl.Int64(), "users": pl.Int64(), "angle": pl.Float64(),
-        "angle_lower": pl.Float64(), "angle_upper": pl.Float64(), "statistic": pl.Float64(), "p_value": pl.Float64(),
-        "q_value": pl.Float64(), "contradicts": pl.Boolean(), "reason": pl.String(),
-    }
-)  # fmt: skip
 
 
 def agreement(

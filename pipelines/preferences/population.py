@@ -15,26 +15,13 @@ from pipelines.preferences.choices import Lists
 from pipelines.preferences.rated import Rated
 from pipelines.preferences.stated_revealed import Stated
 from pipelines.preferences.weights import Pooled
+from store.preferences import USER_WEIGHTS, WEIGHTS
 
 __all__ = ["USER_WEIGHTS", "WEIGHTS", "Means", "anchor", "means", "stated_means", "user_weights", "weights"]
 
 Floats = NDArray[np.float64]
 
 _Z95: Final = 1.959963984540054
-
-WEIGHTS = pl.Schema(
-    {
-        "scope": pl.String(), "segment": pl.String(), "basis": pl.String(), "feature": pl.String(),
-        "weight": pl.Float64(), "sd": pl.Float64(), "spread": pl.Float64(), "ratio": pl.Float64(),
-        "ratio_lower": pl.Float64(), "ratio_upper": pl.Float64(), "users": pl.Int64(), "n": pl.Int64(),
-    }
-)  # fmt: skip
-USER_WEIGHTS = pl.Schema(
-    {
-        "user_id": pl.String(), "feature": pl.String(), "weight": pl.Float64(), "sd": pl.Float64(),
-        "leaning": pl.Float64(), "stated": pl.Float64(), "stated_sd": pl.Float64(),
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ JSON only. A wait that is too long to sit out ends the run (`ComeBackLater`); th
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -28,6 +27,7 @@ from pipelines.pull.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
+from pipelines.retry_after import retry_after
 
 Params = Sequence[tuple[str, str]]
 
@@ -220,7 +220,7 @@ class Client:
         """The object of a good answer. Raises: `_Failed` for what may pass, `PullError` for what will not."""
         status = response.status_code
         if status in _RETRIED:
-            raise _Failed(f"it answered {status}", _retry_after(response.headers.get("retry-after"), self._pace.now()))
+            raise _Failed(f"it answered {status}", retry_after(response.headers.get("retry-after"), self._pace.now()))
         if status != 200:
             raise self._refusal(status, content, place)
         try:
@@ -250,17 +250,3 @@ class Client:
 
 def _port(url: httpx2.URL) -> int | None:
     return url.port or _PORTS.get(url.scheme)
-
-
-def _retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date); None when it says nothing."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value.strip()[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return max(0.0, (moment - now).total_seconds())

@@ -2,20 +2,9 @@
 
 import polars as pl
 
-__all__ = ["SEGMENT_MEANS", "segment_means"]
+from store.reward_versions import SEGMENT_MEANS
 
-SEGMENT_MEANS = pl.Schema(
-    {
-        "agent": pl.String(),
-        "arm": pl.String(),
-        "segment": pl.String(),
-        "mean": pl.Float64(),
-        "sd": pl.Float64(),
-        "n": pl.Int64(),
-        "traces": pl.Int64(),
-        "users": pl.Int64(),
-    }
-)
+__all__ = ["SEGMENT_MEANS", "segment_means"]
 
 
 def segment_means(rewarded: pl.DataFrame) -> pl.DataFrame:

@@ -17,31 +17,11 @@ from pipelines.signal_yield.information import Information, within_strata
 from pipelines.signal_yield.sources import SOLICITED, VERIFIED
 from pipelines.stats.contract import require
 from store.errors import SettingsError
+from store.signal_yield import TRACES, YIELDS
 
 __all__ = ["ESTIMATOR", "YIELDS", "YieldConfig", "measure"]
 
 ESTIMATOR: Final = "plug-in mutual information, Miller-Madow; users bootstrapped"
-TRACES: Final = pl.Schema({"trace_id": pl.String(), "agent": pl.String(), "user_id": pl.String(), "tokens": pl.Int64()})
-YIELDS: Final = pl.Schema(
-    {
-        "agent": pl.String(),
-        "source": pl.String(),
-        "reference": pl.String(),
-        "bits": pl.Float64(),
-        "lower": pl.Float64(),
-        "upper": pl.Float64(),
-        "when_present": pl.Float64(),
-        "share": pl.Float64(),
-        "per_thousand_tokens": pl.Float64(),
-        "thousand_lower": pl.Float64(),
-        "thousand_upper": pl.Float64(),
-        "n": pl.Int64(),
-        "present": pl.Int64(),
-        "users": pl.Int64(),
-        "estimator": pl.String(),
-        "reason": pl.String(),
-    }
-)
 
 
 @dataclass(frozen=True)

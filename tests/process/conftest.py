@@ -1,10 +1,14 @@
 """Fixtures of the tests that start real processes."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from live_traffic import Ledger
+from live_traffic import hold_to_account as hold_store_to_account
+
+from store.connection import Store
 
 
 @pytest.fixture
@@ -17,3 +21,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def hold_to_account() -> Callable[[Path, Ledger], None]:
+    """Checks the file that a server left against what agents sent: `live_traffic.hold_to_account` of its store."""
+
+    def check(db: Path, ledger: Ledger) -> None:
+        store = Store.open(db, threads=1)
+        try:
+            hold_store_to_account(store, ledger)
+        finally:
+            store.close()
+
+    return check

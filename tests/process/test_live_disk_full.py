@@ -1,14 +1,13 @@
 """Live data on a real small disk that fills up: refused with a reason, nothing acknowledged lost, and it goes on."""
 
 import http.client
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from disk_space import fill
-from live_traffic import Agent, Ledger, Message, Refusal, drive, hold_to_account
+from live_traffic import Agent, Ledger, Message, Refusal, drive
 from server_process import ServerProcess
-
-from store.connection import Store
 
 
 def _sent(agent: Agent, port: int, message: Message) -> bool:
@@ -34,18 +33,10 @@ def _says_that_the_disk_is_full(refusal: Refusal) -> bool:
     return refusal.status in (503, 507) and later.isdigit() and int(later) >= 1 and "is full" in refusal.text
 
 
-def _hold_to_account(db: Path, ledger: Ledger) -> None:
-    store = Store.open(db, threads=1)
-    try:
-        hold_to_account(store, ledger)
-    finally:
-        store.close()
-
-
 @pytest.mark.process
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["in the log", "in the file"])
 def test_a_full_disk_refuses_and_goes_on_when_there_is_space(
-    small_disk: Path, tmp_path: Path, checkpointing: bool
+    small_disk: Path, tmp_path: Path, hold_to_account: Callable[[Path, Ledger], None], checkpointing: bool
 ) -> None:
     """What fails is the log of a transaction, or folding it into the file, which puts the engine out of use."""
     db = small_disk / "live.duckdb"
@@ -75,14 +66,14 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_space(
         assert len(ledger.refused) == refused
         server.terminate()
         assert server.ended() == 0
-    _hold_to_account(db, ledger)
+    hold_to_account(db, ledger)
     assert {id(message) for message in ledger.sent} == {id(message) for message in ledger.acknowledged}
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
 def test_a_server_that_ends_while_the_disk_is_full_loses_nothing(
-    small_disk: Path, tmp_path: Path, killed: bool
+    small_disk: Path, tmp_path: Path, hold_to_account: Callable[[Path, Ledger], None], killed: bool
 ) -> None:
     db = small_disk / "live.duckdb"
     ledger = Ledger()
@@ -104,4 +95,4 @@ def test_a_server_that_ends_while_the_disk_is_full_loses_nothing(
         assert all(_sent(agent, server.port, message) for message in again)
         server.terminate()
         assert server.ended() == 0
-    _hold_to_account(db, ledger)
+    hold_to_account(db, ledger)

@@ -2,13 +2,12 @@
 
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from live_traffic import Agent, Ledger, drive, hold_to_account
+from live_traffic import Agent, Ledger, drive
 from server_process import ServerProcess, wait_for_end
-
-from store.connection import Store
 
 _AGENTS = 4
 
@@ -37,7 +36,9 @@ def _killed_under_load(server: ServerProcess, agents: list[Agent], ledger: Ledge
 @pytest.mark.parametrize(
     ("kills", "checkpointing"), [(20, False), (5, True)], ids=["the server as it is", "while the log is folded"]
 )
-def test_everything_acknowledged_survives_kills_under_load(tmp_path: Path, kills: int, checkpointing: bool) -> None:
+def test_everything_acknowledged_survives_kills_under_load(
+    tmp_path: Path, hold_to_account: Callable[[Path, Ledger], None], kills: int, checkpointing: bool
+) -> None:
     db = tmp_path / "live.duckdb"
     ledger = Ledger()
     agents = [Agent(f"agent-{number}", 100 + number, ledger) for number in range(_AGENTS)]
@@ -47,8 +48,4 @@ def test_everything_acknowledged_survives_kills_under_load(tmp_path: Path, kills
     assert any(beside), "no life was long enough to start its decoder"
     assert ledger.lost >= kills
     assert len(ledger.acknowledged) >= 5 * kills
-    store = Store.open(db, threads=1)
-    try:
-        hold_to_account(store, ledger)
-    finally:
-        store.close()
+    hold_to_account(db, ledger)

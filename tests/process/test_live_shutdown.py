@@ -2,17 +2,18 @@
 
 import http.client
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from live_traffic import Agent, Ledger, drive, hold_to_account
+from live_traffic import Agent, Ledger, drive
 from server_process import ServerProcess, wait_for_end
-
-from store.connection import Store
 
 
 @pytest.mark.process
-def test_a_stop_under_load_answers_what_is_in_flight(tmp_path: Path) -> None:
+def test_a_stop_under_load_answers_what_is_in_flight(
+    tmp_path: Path, hold_to_account: Callable[[Path, Ledger], None]
+) -> None:
     db = tmp_path / "live.duckdb"
     ledger = Ledger()
     agents = [Agent(f"agent-{number}", 400 + number, ledger) for number in range(6)]
@@ -42,15 +43,13 @@ def test_a_stop_under_load_answers_what_is_in_flight(tmp_path: Path) -> None:
             assert server.children() == []
     events = {each: ledger.count(each) for each in ("opened", "acknowledged", "refused", "lost")}
     assert events["opened"] == events["acknowledged"] + events["refused"] + events["lost"]
-    store = Store.open(db, threads=1)
-    try:
-        hold_to_account(store, ledger)
-    finally:
-        store.close()
+    hold_to_account(db, ledger)
 
 
 @pytest.mark.process
-def test_requests_that_the_server_has_are_stored_and_answered_before_it_stops(tmp_path: Path) -> None:
+def test_requests_that_the_server_has_are_stored_and_answered_before_it_stops(
+    tmp_path: Path, hold_to_account: Callable[[Path, Ledger], None]
+) -> None:
     """So large that their decoder is not done, or not even started, when the signal comes."""
     db = tmp_path / "live.duckdb"
     ledger = Ledger()
@@ -75,15 +74,13 @@ def test_requests_that_the_server_has_are_stored_and_answered_before_it_stops(tm
     assert (len(ledger.acknowledged), ledger.losses, ledger.refused) == (3, [], [])
     for connection in connections:
         connection.close()
-    store = Store.open(db, threads=1)
-    try:
-        hold_to_account(store, ledger)
-    finally:
-        store.close()
+    hold_to_account(db, ledger)
 
 
 @pytest.mark.process
-def test_a_client_that_never_ends_its_request_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+def test_a_client_that_never_ends_its_request_does_not_hold_up_the_stop(
+    tmp_path: Path, hold_to_account: Callable[[Path, Ledger], None]
+) -> None:
     db = tmp_path / "live.duckdb"
     ledger = Ledger()
     agent = Agent("agent", 500, ledger)
@@ -102,8 +99,4 @@ def test_a_client_that_never_ends_its_request_does_not_hold_up_the_stop(tmp_path
         assert server.ended(30) == 0
     stalled.close()
     other.close()
-    store = Store.open(db, threads=1)
-    try:
-        hold_to_account(store, ledger)
-    finally:
-        store.close()
+    hold_to_account(db, ledger)

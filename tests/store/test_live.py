@@ -101,15 +101,20 @@ def _cut(rows, cuts):
     return [rows[lower:upper] for lower, upper in itertools.pairwise(bounds)]
 
 
+def _state_by_file(rows, folder):
+    """What a store holds that got everything in one file."""
+    store = _open()
+    _by_file(publisher(store, folder), rows)
+    held = state(store)
+    store.close()
+    return held
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_cut_order_and_resending_gives_what_one_slice_gives(data, tmp_path_factory):
     rows = data.draw(_rows)
-    folder = tmp_path_factory.mktemp("live")
-    with_file = _open()
-    _by_file(publisher(with_file, folder / "one"), rows)
-    expected = state(with_file)
-    with_file.close()
+    expected = _state_by_file(rows, tmp_path_factory.mktemp("live"))
 
     again = data.draw(st.lists(st.sampled_from(rows), max_size=5))
     requests = _cut(data.draw(st.permutations(rows + again)), data.draw(st.lists(st.integers(0, 20), max_size=5)))
@@ -130,10 +135,7 @@ def test_any_cut_order_and_resending_gives_what_one_slice_gives(data, tmp_path_f
 def test_half_by_file_and_half_live_gives_the_same_store(data, tmp_path_factory):
     rows = data.draw(_rows)
     folder = tmp_path_factory.mktemp("mixed")
-    with_file = _open()
-    _by_file(publisher(with_file, folder / "one"), rows)
-    expected = state(with_file)
-    with_file.close()
+    expected = _state_by_file(rows, folder / "one")
 
     again = data.draw(st.lists(st.sampled_from(rows), max_size=3))
     parts = _cut(data.draw(st.permutations(rows + again)), data.draw(st.lists(st.integers(0, 20), max_size=4)))
