@@ -26,11 +26,11 @@ from sklearn.preprocessing import normalize
 
 from pipelines.stats.contract import require
 from store.errors import SettingsError
+from store.tasks import GROUPS
 
 __all__ = ["ASSIGNMENTS", "GROUPS", "TRACES", "UNGROUPED", "UNKNOWN_AGENT", "GroupResult", "TaskConfig", "group"]
 
 TRACES = pl.Schema({"trace_id": pl.String(), "agent": pl.String(), "input": pl.String()})
-GROUPS = pl.Schema({"task": pl.String(), "agent": pl.String(), "representative": pl.String()})
 ASSIGNMENTS = pl.Schema(
     {"trace_id": pl.String(), "agent": pl.String(), "task": pl.String(), "similarity": pl.Float64()}
 )

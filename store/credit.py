@@ -52,8 +52,8 @@ CHOICES = pl.Schema(
     {
         "trace_no": pl.UInt32(),
         "arm": pl.String(),
-        "propensity": pl.Float64(),
-        "propensities": pl.String(),
+        "propensity": pl.Float64(),  # with which this arm was drawn; null where it is not stated
+        "propensities": pl.String(),  # JSON object, arm to probability; null where only that of the drawn arm is known
     }
 )
 PARALLEL = pl.Schema(

@@ -17,7 +17,14 @@ TRACES = declare(
         "at": UTC_TIME, "propensities": pl.String,
     }
 )  # fmt: skip
-MEASURES = pl.Schema({"trace_id": pl.String(), "role": pl.String(), "measure": pl.String(), "value": pl.Float64()})
+MEASURES = pl.Schema(
+    {
+        "trace_id": pl.String(),
+        "role": pl.String(),  # proxy or gold
+        "measure": pl.String(),  # of a proxy its name, of gold where it comes from
+        "value": pl.Float64(),
+    }
+)
 FOUND = declare(
     {
         "agent": pl.String, "axis": pl.String, "candidate": pl.String, "baseline": pl.String, "role": pl.String,

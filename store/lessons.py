@@ -31,7 +31,7 @@ STEPS = pl.Schema(
     {
         "trace_id": pl.String(),
         "span_id": pl.String(),
-        "step": pl.Int64(),
+        "step": pl.Int64(),  # position in event time within the trace
         "kind": pl.String(),
         "name": pl.String(),
         "status": pl.String(),

@@ -22,7 +22,9 @@ SIGNALS = pl.Schema(
         "solicited": pl.Boolean(),
     }
 )
-DERIVED = pl.Schema({"trace_id": pl.String(), "source": pl.String(), "value": pl.Float64()})
+DERIVED = pl.Schema(
+    {"trace_id": pl.String(), "source": pl.String(), "value": pl.Float64()}
+)  # one row per trace and source: the mean of its values, null where it speaks without a value
 YIELDS = pl.Schema(
     {
         "agent": pl.String(),

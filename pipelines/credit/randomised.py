@@ -22,20 +22,13 @@ from scipy import sparse
 from pipelines.credit.credits import Credited
 from pipelines.credit.tools import TOOL_CREDITS, ToolConfig, bootstrap, resamples, tested
 from pipelines.stats.contract import require
+from store.credit import CHOICES
 
 __all__ = ["CHOICES", "arm_credits"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-CHOICES = pl.Schema(
-    {
-        "trace_no": pl.UInt32(),
-        "arm": pl.String(),
-        "propensity": pl.Float64(),  # with which this arm was drawn; null where it is not stated
-        "propensities": pl.String(),  # JSON object, arm to probability; null where only that of the drawn arm is known
-    }
-)
 _ROUNDING = 1e-4  # logged with six digits
 _ESTIMATES = ("estimate", "sd", "lower", "upper")
 

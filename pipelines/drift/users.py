@@ -19,18 +19,11 @@ from pipelines.stats.contract import ContractError, require
 from pipelines.stats.false_discovery import adjust
 from pipelines.stats.likelihood_ratio import CALIBRATED_EVENTS, MIN_SEGMENT, p_value
 from pipelines.stats.likelihood_ratio import scan as scan_sequences
+from store.drift import EVENTS
 from store.errors import SettingsError
 
 __all__ = ["EVENTS", "FINDINGS", "DriftConfig", "scan"]
 
-EVENTS = pl.Schema(
-    {
-        "user_id": pl.String(),
-        "metric": pl.String(),
-        "occurred_at": pl.Datetime("us", "UTC"),
-        "value": pl.Int64(),
-    }
-)
 FINDINGS = pl.Schema(
     {
         "user_id": pl.String(),

@@ -19,36 +19,13 @@ from pipelines.hacking_watch.composite import cap_contributions
 from pipelines.stats.confidence_sequence import ESS_GATE, Sequence, sequence
 from pipelines.stats.contract import require
 from store.errors import SettingsError
-from store.frames import UTC_TIME, declare
+from store.hacking_watch import FOUND, MEASURES, TRACES
 
 __all__ = ["COMPOSITE", "FOUND", "GOLD", "MEASURES", "TRACES", "WatchConfig", "Watched", "watch"]
 
 GOLD: Final = "gold"
 COMPOSITE: Final = "composite"
 _AXES: Final = ("arm", "version")
-
-TRACES: Final = declare(
-    {
-        "trace_id": pl.String, "agent": pl.String, "arm": pl.String, "version": pl.String, "user_id": pl.String,
-        "at": UTC_TIME, "propensities": pl.String,
-    }
-)  # fmt: skip
-MEASURES: Final = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "role": pl.String(),  # proxy or gold
-        "measure": pl.String(),  # of a proxy its name, of gold where it comes from
-        "value": pl.Float64(),
-    }
-)
-FOUND: Final = declare(
-    {
-        "agent": pl.String, "axis": pl.String, "candidate": pl.String, "baseline": pl.String, "role": pl.String,
-        "measure": pl.String, "difference": pl.Float64, "lower": pl.Float64, "upper": pl.Float64, "n": pl.Int64,
-        "units": pl.Int64, "ess": pl.Float64, "basis": pl.String, "alarm": pl.Boolean, "alarm_since": UTC_TIME,
-        "reason": pl.String,
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

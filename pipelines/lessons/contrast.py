@@ -19,6 +19,7 @@ from pipelines.stats.contract import require
 from pipelines.stats.false_discovery import adjust
 from pipelines.stats.stratified import StratifiedTest, compare
 from store.errors import SettingsError
+from store.lessons import STEPS
 
 __all__ = [
     "ACTIONS",
@@ -43,18 +44,6 @@ ROLLOUTS = pl.Schema(
         "outcome": pl.Float64(),  # what was observed, 0 to 1; null without signals
         "reward": pl.Float64(),
         "reward_sd": pl.Float64(),
-    }
-)
-STEPS = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "span_id": pl.String(),
-        "step": pl.Int64(),  # position in event time within the trace
-        "kind": pl.String(),
-        "name": pl.String(),
-        "status": pl.String(),
-        "input": pl.String(),
-        "output": pl.String(),
     }
 )
 ACTIONS = pl.Schema(

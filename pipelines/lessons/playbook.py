@@ -15,20 +15,10 @@ import polars as pl
 
 from pipelines.stats.contract import require
 from store.errors import SettingsError
+from store.lesson_reviews import ACTIVE as LESSONS
 
 __all__ = ["LESSONS", "Playbook", "PlaybookConfig", "estimate_tokens", "render"]
 
-LESSONS = pl.Schema(
-    {
-        "lesson_id": pl.String(),
-        "task": pl.String(),
-        "title": pl.String(),
-        "when_text": pl.String(),
-        "when_not": pl.String(),
-        "do_text": pl.String(),
-        "created_at": pl.Datetime("us", "UTC"),
-    }
-)
 _HEADING = "# Lessons from earlier runs\nFollow a lesson when its condition holds. Cite the ids of those you used."
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from pipelines.stats import bradley_terry
 from pipelines.stats.contract import FitRefused
 from pipelines.stats.proportion import Interval, verdict
+from store.preferences import RANKINGS as RANKED
 
 __all__ = ["MARGIN", "MINIMUM_COMPARISONS", "PAIRS", "RANKED", "pairs_of_rewards", "rank"]
 
@@ -25,15 +26,6 @@ PAIRS = pl.Schema(
     {
         "agent": pl.String(), "axis": pl.String(), "basis": pl.String(), "winner": pl.String(), "loser": pl.String(),
         "tie": pl.Boolean(), "user_id": pl.String(),
-    }
-)  # fmt: skip
-RANKED = pl.Schema(
-    {
-        "agent": pl.String(), "axis": pl.String(), "basis": pl.String(), "item": pl.String(), "component": pl.Int32(),
-        "comparisons": pl.Int64(), "users": pl.Int64(), "strength": pl.Float64(), "rank_lower": pl.Int32(),
-        "rank_upper": pl.Int32(), "best": pl.Float64(), "reference": pl.String(), "difference": pl.Float64(),
-        "difference_lower": pl.Float64(), "difference_upper": pl.Float64(), "verdict": pl.String(),
-        "reason": pl.String(),
     }
 )  # fmt: skip
 

@@ -12,14 +12,12 @@ import numpy as np
 import polars as pl
 
 from pipelines.stats.contract import require
+from store.signal_yield import DERIVED as SIGNALS
 
 __all__ = ["CODES", "REFERENCES", "SIGNALS", "SOLICITED", "VERIFIED", "codes", "references", "spoken"]
 
 SOLICITED: Final = "solicited feedback"
 VERIFIED: Final = "verified outcome"
-SIGNALS: Final = pl.Schema(
-    {"trace_id": pl.String(), "source": pl.String(), "value": pl.Float64()}
-)  # one row per trace and source: the mean of its values, null where it speaks without a value
 REFERENCES: Final = pl.Schema({"trace_id": pl.String(), "reference": pl.String(), "good": pl.Int64()})
 CODES: Final = pl.Schema({"trace_id": pl.String(), "source": pl.String(), "code": pl.Int64()})
 
