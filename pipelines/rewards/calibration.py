@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, xlogy
+from scipy.special import expit, ndtr, stdtrit, xlogy
 from scipy.stats import rankdata
 
 from pipelines.stats.proportion import wilson_interval
@@ -130,10 +130,12 @@ def measure(
             times = np.bincount(rng.integers(clusters, size=clusters), minlength=clusters)
             for name, value in all_of(times[cluster].astype(float)).items():
                 draws[name].append(value)
+    # Resampled means of few clusters spread too little: the expanded percentile interval (Hesterberg 2015).
+    tail = float(ndtr(-np.sqrt(clusters / max(clusters - 1.0, 1.0)) * stdtrit(max(clusters - 1.0, 1.0), 0.975)))
     rows = []
     for name, value in point.items():
         known = [draw for draw in draws[name] if np.isfinite(draw)]
-        lower, upper = np.quantile(known, [0.025, 0.975]).tolist() if known else (None, None)
+        lower, upper = np.quantile(known, [tail, 1.0 - tail]).tolist() if known else (None, None)
         if np.isfinite(value):
             rows.append((held_out, name, value, lower, upper, n, clusters, basis))
     return pl.DataFrame(rows, schema=METRICS, orient="row")

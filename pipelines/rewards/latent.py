@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.special import logsumexp
 
 from pipelines.rewards.grid import GRID, Patterns, compress, gaussian_nodes, normal_weights
@@ -29,6 +29,7 @@ __all__ = ["Item", "LatentFit", "fit_latent"]
 _PRIOR_MEAN = np.array([0.0, 0.0])  # of μ and ln s
 _PRIOR_SD = np.array([2.5, 0.5])
 _FEW_USERS = 20
+_FARTHEST = 8.0  # sds of the weak priors
 _SETTLED = 0.05  # standard errors that one more Newton step may move a parameter
 
 
@@ -207,10 +208,7 @@ def fit_latent(
     # The outer product of scores is close to the curvature (Berndt et al. 1974), so that few steps suffice.
     scores = likelihood.scores(begin)
     curvature = (scores * patterns.count[:, None]).T @ scores + np.diag(1.0 / likelihood.prior_sd**2)
-    result = minimize(
-        lambda free: _scaled(likelihood.value(free), traces), begin, jac=True, method="BFGS",
-        options={"gtol": 1e-6, "maxiter": 300, "hess_inv0": _symmetric(np.asarray(np.linalg.inv(curvature) * traces))},
-    )  # fmt: skip
+    result = _minimised(likelihood, begin, _symmetric(np.asarray(np.linalg.inv(curvature) * traces)), traces)
     free = np.asarray(result.x, dtype=np.float64)
     value, gradient = likelihood.value(free)
     covariance, converged = np.zeros((len(free), len(free))), bool(result.success)
@@ -222,12 +220,29 @@ def fit_latent(
     return LatentFit(tuple(items), patterns, free, covariance, tau, -value, converged, likelihood.slices)
 
 
+def _minimised(likelihood: _Likelihood, begin: Array, inverse: Array, traces: int) -> OptimizeResult:
+    """BFGS; where its steps leave the range of numbers, the slower L-BFGS-B within eight sds of the weak priors."""
+
+    def objective(free: Array) -> tuple[float, Array]:
+        value, gradient = likelihood.value(free)
+        return value / traces, gradient / traces
+
+    with np.errstate(all="ignore"):
+        result = minimize(
+            objective, begin, jac=True, method="BFGS", options={"gtol": 1e-6, "maxiter": 300, "hess_inv0": inverse}
+        )
+    if np.isfinite(result.x).all() and np.isfinite(result.fun) and result.fun <= objective(begin)[0]:
+        return result
+    reach = _FARTHEST * likelihood.prior_sd
+    limits = np.stack([likelihood.prior_mean - reach, likelihood.prior_mean + reach], axis=1)
+    return minimize(
+        objective, np.clip(begin, limits[:, 0], limits[:, 1]), jac=True, method="L-BFGS-B", bounds=limits,
+        options={"gtol": 1e-7, "ftol": 1e-13, "maxiter": 500},
+    )  # fmt: skip
+
+
 def _symmetric(matrix: Array) -> Array:
     return np.asarray(0.5 * (matrix + matrix.T))
-
-
-def _scaled(pair: tuple[float, Array], by: int) -> tuple[float, Array]:
-    return pair[0] / by, pair[1] / by
 
 
 def _hessian(likelihood: _Likelihood, free: Array, gradient: Array) -> Array:

@@ -126,10 +126,9 @@ def fit_people(
     prior_mean, prior_sd = np.zeros(len(user)), np.full(len(user), spread.tau)
     segment, names = segment_codes(user, stated)
     segments: tuple[Segment, ...] = ()
-    led = np.flatnonzero(segment >= 0)
-    found = SegmentPeople(tables, counts[led], segment[led], len(user), spread.sigma, taus) if len(led) else None
+    found = SegmentPeople(tables, counts, segment, spread.sigma, taus) if names else None
     if found is not None and found.told:
-        own = found.moments()
+        led, own = found.led, found.moments()
         sums[:, led] = own[:5]
         prior_mean[led], prior_sd[led] = own[5], np.sqrt(np.maximum(own[6] - own[5] ** 2, 1e-12))
         segments = found.summary(names)

@@ -75,9 +75,13 @@ LOADINGS = pl.Schema(
         "users": pl.Int64(),
         "traces": pl.Int64(),  # at risk: the absence of the event counts as well
         "loading": pl.Float64(),
-        "loading_sd": pl.Float64(),
+        "loading_sd": pl.Float64(),  # half the width of the 95 % interval over 1.96; 0 where it is fixed
+        "loading_lower": pl.Float64(),
+        "loading_upper": pl.Float64(),
         "intercept": pl.Float64(),
         "intercept_sd": pl.Float64(),
+        "intercept_lower": pl.Float64(),
+        "intercept_upper": pl.Float64(),
         "weight": pl.Float64(),  # mean tempering weight of a trace's share, 0..1
         "anchor": pl.Boolean(),
         "basis": pl.String(),  # solicited, volunteered, observed, randomised, model-based, checked, judged

@@ -8,7 +8,8 @@ import polars as pl
 import scipy.sparse as sp
 from scipy.special import logsumexp
 
-from pipelines.rewards.grid import gaussian_nodes
+from pipelines.rewards.grid import GRID, gaussian_nodes, normal_weights
+from pipelines.rewards.loadings import loading_slope
 from pipelines.rewards.person_tables import PersonTables, satisfied_at
 from pipelines.rewards.response_models import Array, IntArray
 from pipelines.rewards.segment_priors import LEAST_PEOPLE, SegmentPriors, Sites, segment_priors, sites_of
@@ -16,6 +17,7 @@ from pipelines.rewards.segment_priors import LEAST_PEOPLE, SegmentPriors, Sites,
 __all__ = ["Segment", "SegmentPeople", "segment_codes"]
 
 _NODES = 9
+_LEAST_LOADING = 1e-3
 _REACH, _MOST_NODES = 4.0, 41  # of the even grid that holds all segments' priors, in sds and nodes
 
 
@@ -43,7 +45,8 @@ def segment_codes(user: IntArray, stated: pl.DataFrame | None) -> tuple[IntArray
 
 
 class SegmentPeople:
-    """The people of segments: `segment` (people,) indices, `counts` (people, patterns) among all `people` of the agent.
+    """The people of segments, `led` (rows), among all of the agent's people: `counts` (people, patterns) and `segment`
+    (people,) indices, -1 for those of none.
 
     `taus` are possible sds of leniency and their weights; `told` is false where segments cannot be told from the agent.
 
@@ -51,29 +54,28 @@ class SegmentPeople:
     """
 
     def __init__(
-        self,
-        tables: PersonTables,
-        counts: sp.csr_matrix,
-        segment: IntArray,
-        people: int,
-        sigma: float,
-        taus: tuple[Array, Array],
+        self, tables: PersonTables, counts: sp.csr_matrix, segment: IntArray, sigma: float, taus: tuple[Array, Array]
     ) -> None:
-        self.fit, self.segment, self.sigma = tables.fit, segment, sigma
-        self.people = np.bincount(segment)
-        self.used = np.unique(counts.indices)
-        self.counts, self.tables = counts[:, self.used], tables
+        self.fit, self.sigma, self.tables = tables.fit, sigma, tables
+        self.led = np.flatnonzero(segment >= 0)
+        self.segment = segment[self.led]
+        self.people = np.bincount(self.segment)
         possible, self.weights = taus
-        sites = self._sites(float(possible[np.argmax(self.weights)]))
-        found = [segment_priors(sites, segment, self.people / people, np.array([sigma, tau])) for tau in possible]
-        self.priors: list[SegmentPriors] = [one for one in found if one is not None]
+        shares = self.people / len(segment)
+        self.priors: list[SegmentPriors] = []
+        if float(shares.sum() - (shares**2).sum()) > 0.0:
+            sites = self._sites(counts, float(possible[np.argmax(self.weights)]))
+            found = [segment_priors(sites, segment, shares, np.array([sigma, tau])) for tau in possible]
+            self.priors = [one for one in found if one is not None]
         self.told = bool(self.priors)
+        self.used = np.unique(counts[self.led].indices)
+        self.counts = counts[self.led][:, self.used]
 
-    def _sites(self, tau: float) -> Sites:
+    def _sites(self, counts: sp.csr_matrix, tau: float) -> Sites:
         """What everybody's events say, from the posterior with the agent as prior."""
         tastes, taste_weights = gaussian_nodes(self.sigma, _NODES)
         shifts, shift_weights = gaussian_nodes(tau, _NODES)
-        log_person = self.tables.by_person(self.counts, self.used, self.sigma, tastes, shifts)
+        log_person = self.tables.by_person(counts, np.arange(counts.shape[1]), self.sigma, tastes, shifts)
         log_person += np.log(taste_weights[:, None] * shift_weights[None, :])
         posterior = np.exp(log_person - logsumexp(log_person, axis=(1, 2), keepdims=True)).reshape(len(log_person), -1)
         nodes = np.stack([one.ravel() for one in np.meshgrid(tastes, shifts, indexing="ij")], axis=1)
@@ -126,15 +128,41 @@ class SegmentPeople:
         return np.array(priors).reshape(len(priors), -1), np.array(shares)
 
     def summary(self, names: Sequence[str]) -> tuple[Segment, ...]:
-        """The segments' means, averaged over τ."""
+        """The segments' means, averaged over τ, with sds that hold what is not known of the unit of quality.
+
+        By the delta method: a quality q is known up to its unit s, dq = q d ln s. A leniency c is what people report
+        less the quality, and the report is read through loadings that are estimated: dc = -q d ln s - c d ln λ.
+        """
         means = np.array([one.mean for one in self.priors])
         mean = np.einsum("k,kgi->gi", self.weights, means)
         variances = np.array([np.einsum("gii->gi", one.covariance) for one in self.priors]) + (means - mean) ** 2
-        sd = np.sqrt(np.einsum("k,kgi->gi", self.weights, variances))
+        variance = np.einsum("k,kgi->gi", self.weights, variances)
+        scale = np.zeros(len(self.fit.free))
+        scale[1] = 1.0
+        slopes = np.stack([mean[:, :1] * scale, -mean[:, :1] * scale - mean[:, 1:] * self._report_scale()], axis=1)
+        variance += np.einsum("gip,pr,gir->gi", slopes, self.fit.covariance, slopes)
+        sd = np.sqrt(variance)
         return tuple(
             Segment(name, int(self.people[i]), float(mean[i, 1]), float(sd[i, 1]), float(mean[i, 0]), float(sd[i, 0]))
             for i, name in enumerate(names)
         )
+
+    def _report_scale(self) -> Array:
+        """Derivative in all parameters of the mean ln λ of what is said, weighted by the information of each item."""
+        fit = self.fit
+        density = normal_weights(fit.mean, fit.sd)
+        total, result = 0.0, np.zeros(len(fit.free))
+        for index, item in enumerate(fit.items):
+            if item.on != "report":
+                continue
+            own, _ = fit.own(index)
+            seen = float(fit.patterns.count @ (fit.patterns.states[:, index] >= 0))
+            worth = seen * float(density @ item.family.information(own, GRID))
+            total += worth
+            loading, slope = loading_slope(item.family, own)
+            if abs(loading) > _LEAST_LOADING:
+                result[fit.slices[index]] += worth * slope / loading
+        return result / max(total, 1e-12)
 
 
 def _even(nodes: Array, mean: float, sd: float) -> Array:

@@ -90,7 +90,7 @@ def test_intervals_cover_on_a_judge_of_known_quality() -> None:
     """Labels asked for with unequal probabilities: the intervals hold for the population, not for the sample."""
     random = np.random.default_rng(11)
     hits = np.zeros(3)
-    runs = 400
+    runs = 1000
     for _ in range(runs):
         n = 3_000
         truth = random.random(n) < 0.6
@@ -115,8 +115,8 @@ def test_intervals_cover_on_a_judge_of_known_quality() -> None:
             ((found.sensitivity, share), (found.specificity, share), (found.kappa, true_kappa))
         ):
             hits[place] += interval.lower <= true <= interval.upper
-    assert np.all(hits / runs >= 0.925)
-    assert np.all(hits / runs <= 0.975)
+    assert np.all(hits / runs >= 0.93)  # .949, .959 and .953 of 1,500
+    assert np.all(hits / runs <= 0.97)
 
 
 def test_below_the_minimum_nothing_is_said_and_what_is_missing_is() -> None:

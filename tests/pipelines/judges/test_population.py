@@ -56,10 +56,10 @@ def test_a_useful_judge_narrows_and_a_useless_one_does_not_widen() -> None:
     truth = (random.random(4_000) < 0.7).astype(float)
     good = np.where(random.random(4_000) < 0.9, truth, 1 - truth)
     noise = random.random(4_000)
-    useful = resampled(good, truth, labels=100, runs=300, seed=2)
-    useless = resampled(noise, truth, labels=100, runs=300, seed=3)
-    assert useful["coverage"] >= 0.93
-    assert useless["coverage"] >= 0.93
+    useful = resampled(good, truth, labels=100, runs=800, seed=2)
+    useless = resampled(noise, truth, labels=100, runs=800, seed=3)
+    assert 0.93 <= useful["coverage"] <= 0.97  # .958 and .959 of 1,000
+    assert 0.93 <= useless["coverage"] <= 0.97
     assert useful["typical"] < 0.75
     assert useless["typical"] <= 1.02
 
@@ -79,7 +79,7 @@ def test_unequal_probabilities_of_being_judged_are_weighted() -> None:
     """One agent is judged five times as often as the other; the estimate is still of all their traces."""
     random = np.random.default_rng(7)
     hit = 0
-    runs = 300
+    runs = 800
     for _ in range(runs):
         n = 20_000
         rare = random.random(n) < 0.5
@@ -90,7 +90,7 @@ def test_unequal_probabilities_of_being_judged_are_weighted() -> None:
         label = np.where(random.random(n) < 0.1, truth, np.nan)
         found = estimated(population(frame(said[judged], label[judged], share=share[judged]), "annotation"))
         hit += found.combined.lower <= 0.6 <= found.combined.upper
-    assert 0.925 <= hit / runs <= 0.985
+    assert 0.93 <= hit / runs <= 0.97  # .9376 of 2,500
 
 
 def test_equal_probabilities_change_nothing() -> None:
@@ -173,5 +173,5 @@ def test_on_prompt_oirl_it_covers_and_is_never_much_wider(shared_data: Path, nam
     chosen = np.random.default_rng(3).choice(len(score), 4_000, replace=False)
     score, truth = score[chosen], truth[chosen]
     found = resampled(score, truth, labels=100, runs=1_000, seed=17)
-    assert found["coverage"] >= 0.93, found
+    assert 0.93 <= found["coverage"] <= 0.97, found  # .960, .938 and .946 of 500
     assert found["widest"] <= 1.05, found

@@ -76,4 +76,4 @@ def test_the_interval_covers_the_truth_when_only_the_unhappy_speak():
             rows += _rows(90, mean=mean, sd=0.4, signals=0, task=str(task))
         (row,) = mean_rewards(pl.DataFrame(rows, schema=REWARDED), _cells(*cells)).to_dicts()
         covered += abs(row["mean"] - total / 2000) <= 1.96 * row["sd"]
-    assert covered >= 188
+    assert covered >= 188  # 1.0 of 400: errors of tasks count as fully correlated, which they are at most

@@ -104,14 +104,16 @@ def replications() -> list[tuple[World, MeasurementFit]]:
 
 
 def test_intervals_cover_at_their_nominal_rate(replications: list[tuple[World, MeasurementFit]]) -> None:
-    """Loadings, intercepts, traces and people at .95; over 60 replications .945 to .955 was measured."""
+    """Loadings, intercepts, traces and people at .95. Of 126 such worlds the limits of loadings covered .964 (of edits
+    .960); ten tell that coarsely, as loadings of one world err together: `test_loading_intervals` holds the bounds.
+    """
     items, traces, people, rates = [], [], [], []
     for world, found in replications:
         for (kind, name), truth in measured_world.TRUTH.items():
             row = _loading(found, kind, name)
             for value, what in zip(truth, ("loading", "intercept"), strict=True):
                 if row[f"{what}_sd"] > 0.0:
-                    items.append(abs(row[what] - value) <= Z * row[f"{what}_sd"])
+                    items.append(row[f"{what}_lower"] <= value <= row[f"{what}_upper"])
         agent = found.parameters["agents"][0]
         evidence = world.traces.with_columns(theta=world.theta).join(found.evidence, on="trace_id")
         precision = evidence["precision"].to_numpy() + agent["sd"] ** -2

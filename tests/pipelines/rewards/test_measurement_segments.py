@@ -84,7 +84,7 @@ def test_intervals_of_people_and_segments_cover_at_their_nominal_rate(
             segments.append(abs(one["quality"] - quality) <= Z * one["quality_sd"])
     assert 0.93 <= np.mean(people) <= 0.97
     assert len(segments) == 80
-    assert np.mean(segments) >= 0.88
+    assert np.mean(segments) >= 0.88  # ten worlds are coarse; the strict bounds are in the Gaussian test below
 
 
 def test_the_frame_says_what_everybody_leans_on(
@@ -212,40 +212,63 @@ def test_the_latest_segment_that_a_person_states_counts() -> None:
 
 
 def test_gaussian_people_give_the_textbook_posterior() -> None:
-    """Against direct integration over ψ of the normal-normal model, in leniency alone."""
+    """Against direct integration over ψ of the normal-normal model by dense matrices, in leniency alone: y = m + a + e
+    with a flat prior on m, and b the contrasts of a.
+    """
     rng = np.random.default_rng(1)
     sizes, tau, noise = np.array([40, 25, 60]), 0.7, 0.5
-    segment = np.repeat(np.arange(3), sizes)
-    seen = np.array([0.6, -0.3, 0.0])[segment] + rng.normal(0.0, 0.8, len(segment))
-    precision = np.zeros((len(seen), 2, 2))
+    segment = np.concatenate([np.repeat(np.arange(3), sizes), np.full(30, -1)])
+    n = len(segment)
+    seen = np.array([0.6, -0.3, 0.0, 0.2])[segment] + rng.normal(0.0, 0.8, n)
+    precision = np.zeros((n, 2, 2))
     precision[:, 1, 1] = noise**-2
-    pull = np.stack([np.zeros(len(seen)), seen / noise**2], axis=1)
-    shares = sizes / sizes.sum()
+    pull = np.stack([np.zeros(n), seen / noise**2], axis=1)
+    shares = sizes / n
     found = segment_priors(Sites(precision, pull), segment, shares, np.array([0.0, tau]))
     assert found is not None
-    balance = 1.0 - (shares**2).sum()
+    balance = shares.sum() - (shares**2).sum()
+    of = (segment[:, None] == np.arange(3)).astype(float)
+    contrast, one = np.eye(3) - shares, np.ones(n)
     psi = np.linspace(0.0, min(np.sqrt(0.85 / balance), 3.0), 10)
     log_weight, means, variances = [], [], []
     for share in psi:
-        within = tau**2 * (1.0 - balance * share**2) + noise**2
-        total, mean, variance = -0.5 * share**2, [], []
-        for g in range(3):
-            own = seen[segment == g]
-            covariance = np.eye(len(own)) * within + (share * tau) ** 2
-            total += -0.5 * np.linalg.slogdet(covariance)[1] - 0.5 * own @ np.linalg.solve(covariance, own)
-            gain = (share * tau) ** 2 * np.linalg.solve(covariance, np.ones(len(own)))
-            mean.append(gain @ own)
-            variance.append((share * tau) ** 2 * (1.0 - gain.sum()))
-        log_weight.append(total)
-        means.append(mean)
-        variances.append(variance)
+        within = np.where(segment >= 0, tau**2 * (1.0 - balance * share**2), tau**2) + noise**2
+        inverse = np.linalg.inv(np.diag(within) + (share * tau) ** 2 * of @ of.T)
+        centred = inverse - np.outer(inverse @ one, one @ inverse) / (one @ inverse @ one)
+        sign = np.linalg.slogdet(inverse)[1] - np.log(one @ inverse @ one) - seen @ centred @ seen
+        log_weight.append(0.5 * sign + np.log(max(share, 1e-9)))  # flat in ψ²
+        gain = (share * tau) ** 2 * contrast @ of.T
+        means.append(gain @ centred @ seen)
+        variances.append(np.diag((share * tau) ** 2 * contrast @ contrast.T - gain @ centred @ gain.T))
     weight = np.exp(np.array(log_weight) - max(log_weight))
     weight /= weight.sum()
     expected = weight @ np.array(means)
     spread = weight @ (np.array(variances) + (np.array(means) - expected) ** 2)
-    np.testing.assert_allclose(found.mean[:, 1], expected, atol=1e-9)
-    np.testing.assert_allclose(found.covariance[:, 1, 1], spread, atol=1e-9)
+    np.testing.assert_allclose(found.mean[:, 1], expected, atol=1e-7)
+    np.testing.assert_allclose(found.covariance[:, 1, 1], spread, atol=1e-7)
     np.testing.assert_array_equal(found.mean[:, 0], 0.0)
+
+
+@pytest.mark.parametrize("sizes", [(90, 10, 0), (25, 25, 25, 25, 0), (40, 15, 45)])
+def test_intervals_of_segments_cover_also_where_they_are_of_unequal_size(sizes: tuple[int, ...]) -> None:
+    """Gaussian people, the last of no segment. Before segments were contrasts: .99 of the large, .85 of the small."""
+    rng = np.random.default_rng(sum(sizes[:2]))
+    segment = np.repeat([*range(len(sizes) - 1), -1], sizes)
+    shares = np.array(sizes[:-1]) / 100
+    spread, noise = np.array([0.5, 0.6]), np.array([0.6, 0.8])
+    precision = np.tile(np.diag(noise**-2), (100, 1, 1))
+    inside = []
+    for _ in range(150):
+        effect = np.concatenate([rng.normal(0.0, 0.7, (len(shares), 2)) * spread, np.zeros((1, 2))])
+        truth = effect[:-1] - shares @ effect[:-1]
+        people = effect[segment] - shares @ effect[:-1] + rng.normal(0.0, 0.8, (100, 2)) * spread
+        seen = people + rng.normal(0.0, 1.0, (100, 2)) * noise
+        whole = np.sqrt((shares.sum() - (shares**2).sum()) * 0.49 + 0.64) * spread
+        found = segment_priors(Sites(precision, seen / noise**2), segment, shares, whole)
+        assert found is not None
+        sd = np.sqrt(np.einsum("gii->gi", found.covariance))
+        inside.append(np.abs(found.mean - truth) <= Z * sd)
+    assert 0.93 <= np.mean(inside) <= 0.97  # .942, .940 and .945 of 300
 
 
 def test_a_posterior_without_its_prior_is_what_the_events_say() -> None:

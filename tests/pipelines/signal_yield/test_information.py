@@ -60,15 +60,17 @@ def test_no_information_is_about_zero_and_unbiased():
 
 def test_intervals_cover_a_weak_a_strong_and_no_channel():
     random = np.random.default_rng(6)
-    for error, low, high in ((0.25, 0.92, 0.98), (0.1, 0.92, 0.98), (0.5, 0.95, 1.0)):
+    for error, low, high in ((0.25, 0.93, 0.97), (0.1, 0.93, 0.97), (0.5, 0.95, 1.0)):
+        # Of 700: .953, .964 and, without a channel, .997. There 0 is the least that bits can be: the estimate is of the
+        # second order, a resample of it spreads more than it does, and no bootstrap of users covers .95.
         truth = 0.0 if error == 0.5 else 1.0 - _entropy(error)
         covered = 0
-        for _ in range(300):
+        for _ in range(500):
             x = random.integers(2, size=600)
             y = np.where(random.random(600) < error, 1 - x, x)
             found = _measured(x, y, random, replicates=250)
             covered += found.lower <= truth <= found.upper
-        assert low <= covered / 300 <= high, (error, covered / 300)
+        assert low <= covered / 500 <= high, (error, covered / 500)
 
 
 def test_dependent_traces_of_one_user_widen_the_interval():

@@ -224,7 +224,7 @@ def test_intervals_of_differences_and_ranks_cover() -> None:
         true_rank = 1 + np.argsort(np.argsort(-strength))
         rank_covered += np.mean((order.lower <= true_rank[order.items]) & (true_rank[order.items] <= order.upper))
     assert 0.93 < covered / runs < 0.97
-    assert rank_covered / runs > 0.93
+    assert 0.93 < rank_covered / runs < 0.99  # ranks are whole numbers: no interval of them covers .95, these do .973
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -157,7 +157,7 @@ def test_ten_events_a_user_recover_the_truth() -> None:
 
 def test_intervals_cover() -> None:
     rng = np.random.default_rng(8)
-    runs = 250
+    runs = 400
     hits = {"beta": 0.0, "robust": 0.0, "sd": 0.0, "user": 0.0}
     for _ in range(runs):
         response, design, who, intercepts = simulated(rng, 150, 6, (0.5, 0.7), 0.8)
@@ -167,7 +167,7 @@ def test_intervals_cover() -> None:
             hits[name] += np.mean(np.abs(result.beta - [0.5, 0.7]) < 1.96 * error) / runs
         hits["sd"] += (result.sd_lower <= 0.8 <= result.sd_upper) / runs
         hits["user"] += np.mean(np.abs(result.user_mean - intercepts) < 1.96 * result.user_sd) / runs
-    assert all(0.92 < share < 0.98 for share in hits.values()), hits
+    assert all(0.93 <= share <= 0.97 for share in hits.values()), hits  # .950, .953, .944, .937 of 1,000
 
 
 def test_users_that_do_not_differ_are_said_not_to() -> None:
