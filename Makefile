@@ -34,6 +34,7 @@ test: $(DEVELOPMENT) ## run linters, type checks and every test
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	cd docs/client && $(abspath $(PYTHON)) -m mypy --strict trimtab_steer.py example_agent.py
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m pytest $(PYTEST)
 

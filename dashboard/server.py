@@ -19,6 +19,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.runtime import Runtime, install, open_runtime, resume
+from dashboard.sockets import answer_at_once
 from gateway import control
 from gateway.access import require_keys
 from store import presence
@@ -131,6 +132,7 @@ def _serve(runtime: Runtime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     install(runtime)
+    answer_at_once()
     threading.Thread(target=_cut_off, args=(runtime,), name="cut-off", daemon=True).start()
     try:
         build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings))
