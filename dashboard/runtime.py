@@ -15,6 +15,7 @@ from pipelines.ingest.uploads import Uploads
 from pipelines.operations import LocalOperations
 from pipelines.runner import Runner
 from pipelines.schedule import Schedule
+from pipelines.steering.republish import Republisher
 from store.clock import Clock
 from store.connection import Store
 from store.errors import TrimtabError
@@ -23,7 +24,7 @@ from store.settings import Settings
 
 @dataclass(frozen=True)
 class Runtime:
-    """The open store and what runs on it; `scheduler` and `gateway` are None where there is no server."""
+    """The open store and what runs on it; `scheduler`, `gateway` and `republisher` are None without a server."""
 
     store: Store
     settings: Settings
@@ -32,6 +33,7 @@ class Runtime:
     runner: Runner
     scheduler: Schedule | None = None
     gateway: Gateway | None = None
+    republisher: Republisher | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     served: threading.Event = field(default_factory=threading.Event)  # no request is answered any more
 
@@ -59,6 +61,8 @@ class Runtime:
         closing.join(self.settings.shutdown_grace_seconds)
         if closing.is_alive():
             left.append("loading files")
+        if self.republisher is not None:
+            self.republisher.close()
         if self.gateway is not None:
             self.gateway.close()
         self.store.close()
@@ -93,7 +97,7 @@ def open_runtime(settings: Settings, *, with_scheduler: bool) -> Runtime:
         return Runtime(store, settings, store.clock, loads, runner)
     gateway = Gateway(store, settings, loads, uploads_of(settings, loads))
     schedule = Schedule(store, runner, saturated=gateway.intake.saturated)
-    return Runtime(store, settings, store.clock, loads, runner, schedule, gateway)
+    return Runtime(store, settings, store.clock, loads, runner, schedule, gateway, Republisher(store))
 
 
 def resume(runtime: Runtime) -> threading.Thread:

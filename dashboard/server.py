@@ -4,6 +4,7 @@ It alone opens the database file. Exits 0 after SIGTERM or SIGINT, 1 when it can
 """
 
 import argparse
+import gc
 import os
 import secrets
 import signal
@@ -27,6 +28,13 @@ from store.errors import SettingsError, TrimtabError
 from store.settings import Settings, is_loopback
 
 SCRIPT = Path(__file__).resolve().parent / "app.py"
+
+# How long a thread that computes may keep the interpreter while a request waits for it, in seconds. Python's own 5 ms,
+# several times for each request, would add up: agents wait for /v1/steer before they act.
+_SWITCH_SECONDS = 0.0002
+
+# Python's own are 700, 10, 10: with them pages cause a search of everything once a second.
+_GARBAGE_THRESHOLDS = (5_000, 10, 100)
 
 
 class PortTaken(TrimtabError):
@@ -120,6 +128,7 @@ def config(settings: Settings) -> dict[str, Any]:
         "server.maxUploadSize": settings.max_upload_mb,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
+        "runner.postScriptGC": False,  # a search of everything after each page; see _GARBAGE_THRESHOLDS
         "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "viewer",
@@ -134,6 +143,7 @@ def _serve(runtime: Runtime) -> None:
     install(runtime)
     answer_at_once()
     threading.Thread(target=_cut_off, args=(runtime,), name="cut-off", daemon=True).start()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings))
     finally:
@@ -150,6 +160,11 @@ def _lifespan(runtime: Runtime, token: str) -> Callable[[st.App], Any]:
         if runtime.scheduler is not None:
             runtime.scheduler.start()
         resume(runtime)
+        # Searching everything for garbage stops every request for a tenth of a second. What is there now stays, so it
+        # need not be searched; what comes later is searched about once a minute.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE_THRESHOLDS)
         address = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"Trimtab serves {settings.db} at http://{address}:{settings.port}", flush=True)
         yield

@@ -3,10 +3,12 @@
 from starlette.routing import Route
 
 from gateway.access import Access
+from gateway.arms import Arms
 from gateway.files import Files
 from gateway.health import CommitTimes, Health
 from gateway.ingest import Ingest
 from gateway.openapi import document
+from gateway.steer import Steering
 from pipelines.ingest.loads import Loads
 from pipelines.ingest.uploads import Uploads
 from pipelines.live.intake import PENDING_BYTES, LiveIntake
@@ -28,7 +30,9 @@ class Gateway:
         self._preparer = Preparer()
         self._ingest = Ingest(self.access, self.intake, self._preparer)
         self._files = Files(self.access, uploads, loads, settings.max_upload_mb << 20)
-        self._health = Health(store, self.access, self.intake, times)
+        self._arms = Arms(store, self.access)
+        self.steering = Steering(store, self.access, settings.db.with_name(settings.db.name + ".decisions"))
+        self._health = Health(store, self.access, self.intake, times, self.steering)
 
     def routes(self) -> list[Route]:
         """All routes for agents and for those who watch the server."""
@@ -37,6 +41,11 @@ class Gateway:
             Route("/v1/signals", self._ingest.signals, methods=["POST"]),
             Route("/v1/upload", self._files.send, methods=["POST"]),
             Route("/v1/upload/{load_id}", self._files.status, methods=["GET"]),
+            Route("/v1/steer", self.steering.steer, methods=["POST"]),
+            Route("/v1/policies/{agent}", self.steering.policy, methods=["GET"]),
+            Route("/v1/playbooks/{agent}", self.steering.playbook, methods=["GET"]),
+            Route("/v1/arms/{agent}", self._arms.listed, methods=["GET"]),
+            Route("/v1/arms/{agent}/{arm:path}", self._arms.put, methods=["PUT"]),
             Route("/v1/openapi.json", document, methods=["GET"]),
             Route("/healthz", self._health.alive, methods=["GET"]),
             Route("/readyz", self._health.ready, methods=["GET"]),
@@ -45,6 +54,7 @@ class Gateway:
 
     def close(self) -> None:
         """Commit what was taken in, then let go of the store."""
+        self.steering.close()
         self._preparer.close()
         self.intake.close()
         self.access.close()

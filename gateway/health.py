@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.access import Access
 from gateway.refusals import refusal
+from gateway.steer import Steering
 from pipelines.live.intake import LiveIntake
 from store import job_runs
 from store.connection import Store
@@ -46,8 +47,8 @@ class CommitTimes:
 class Figures(Collector):
     """Reads the present figures whenever Prometheus asks."""
 
-    def __init__(self, store: Store, intake: LiveIntake, access: Access) -> None:
-        self._store, self._intake, self._access = store, intake, access
+    def __init__(self, store: Store, intake: LiveIntake, access: Access, steering: Steering) -> None:
+        self._store, self._intake, self._access, self._steering = store, intake, access, steering
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of the gateway, the store and the jobs."""
@@ -83,15 +84,18 @@ class Figures(Collector):
             for state in _STATES:
                 jobs.add_metric([row["job"], state], float(row["status"] == state))
         yield jobs
+        yield from self._steering.metrics()
 
 
 class Health:
     """The routes that tell how the server is."""
 
-    def __init__(self, store: Store, access: Access, intake: LiveIntake, times: CommitTimes) -> None:
-        self._store, self._access = store, access
+    def __init__(
+        self, store: Store, access: Access, intake: LiveIntake, times: CommitTimes, steering: Steering
+    ) -> None:
+        self._store, self._access, self._steering = store, access, steering
         self._registry = times.registry
-        self._registry.register(Figures(store, intake, access))
+        self._registry.register(Figures(store, intake, access, steering))
 
     async def alive(self, _: Request) -> Response:
         """Whether the server is up."""
@@ -103,7 +107,8 @@ class Health:
             await to_thread.run_sync(self._probe)
         except TrimtabError as error:
             return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
-        return JSONResponse({"status": "ready", "version": code_version()})
+        # An old policy keeps serving: that is told, and no reason to send agents elsewhere.
+        return JSONResponse({"status": "ready", "version": code_version(), "steering": self._steering.condition()})
 
     async def metrics(self, request: Request) -> Response:
         """The figures as Prometheus reads them."""

@@ -1,11 +1,15 @@
 """The OpenAPI document of the gateway, at /v1/openapi.json. Its examples are sent to the routes by the tests."""
 
+from dataclasses import fields
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.steer_question import LONGEST, MOST_ARMS
 from pipelines.ingest.layout_columns import ANNOTATOR_KIND_WORDS, SIGNAL_KIND_WORDS, SIGNALS, ColumnType
+from pipelines.steering.policy import Limits
+from store.arms import KINDS, STATES
 from store.version import code_version
 
 _TYPES: Final[dict[ColumnType, dict[str, Any]]] = {
@@ -101,6 +105,152 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "annotator_kind": "user",
         },
     },
+    "/v1/steer": {
+        "before acting": {
+            "agent": "support-bot",
+            "user_id": "user-7",
+            "session_id": "visit-3",
+            "task": "refund",
+            "input": "Where is my order?",
+        },
+        "an agent that can run some arms only": {"agent": "support-bot", "arms": ["baseline", "short answers"]},
+    },
+}
+
+_LIMITS: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "What the agent must not do; null and empty mean no limit.",
+    "required": [each.name for each in fields(Limits)],
+    "properties": {
+        **{
+            name: {"type": "array", "items": {"type": "string"}}
+            for name in ("off_limits_tools", "off_limits_sites", "off_limits_actions")
+        },
+        **{
+            name: {"type": ["number", "null"], "minimum": 0}
+            for name in ("min_delay_seconds", "max_actions_per_minute", "max_spend_usd")
+        },
+    },
+}
+
+_QUESTION: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["agent"],
+    "properties": {
+        "agent": {"type": "string", "minLength": 1, "maxLength": LONGEST},
+        "user_id": {"type": ["string", "null"], "maxLength": LONGEST},
+        "session_id": {
+            "type": ["string", "null"],
+            "maxLength": LONGEST,
+            "description": "A session keeps its arm; without one every decision is drawn by itself.",
+        },
+        "task": {"type": ["string", "null"], "maxLength": LONGEST},
+        "input": {"description": "The request at hand, any JSON; only its hash is kept."},
+        "arms": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "maxLength": LONGEST},
+            "maxItems": MOST_ARMS,
+            "description": "The only arms that the agent can run now.",
+        },
+    },
+}
+
+_PROBABILITY: Final[dict[str, Any]] = {"type": "number", "minimum": 0, "maximum": 1}
+
+_DECISION: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "decision_id": {"type": "string", "description": "Put it on the trace as steer.decision_id."},
+        "policy_version": {"type": "integer", "description": "That the arm was drawn by; of a session, its first."},
+        "arm": {"type": "string"},
+        "explore": {"type": "boolean", "description": "It is not the arm with the highest expected reward."},
+        "propensity": {**_PROBABILITY, "description": "With which this arm was drawn."},
+        "propensities": {
+            "type": "object",
+            "description": "Of every arm that could be drawn; they sum to 1.",
+            "additionalProperties": _PROBABILITY,
+        },
+        "rate": {**_PROBABILITY, "description": "The probability of leaving the arm with the highest reward."},
+        "sticky": {"type": "boolean", "description": "Repeats the arm of an earlier decision of the session."},
+        "solicit": {"type": "boolean", "description": "Ask the person for explicit feedback, and mark it solicited."},
+        "solicit_propensity": {**_PROBABILITY, "description": "With which `solicit` was drawn to be true."},
+        "note": {"type": ["string", "null"], "description": "What was unusual."},
+        "definition": {"type": "object", "description": "What running the arm takes, as an operator defined it."},
+        "lessons": {"type": "array", "items": {"type": "string"}, "description": "Ids of those in `instructions`."},
+        "instructions": {"type": "string", "description": "The playbook in force."},
+        "lesson_set_hash": {"type": ["string", "null"]},
+        "limits": {"$ref": "#/components/schemas/Limits"},
+        "ttl_s": {"type": "number", "description": "So long may the answer be reused when no other can be had."},
+    },
+}
+_DECISION["required"] = list(_DECISION["properties"])
+
+_POLICY: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["agent", "version", "built_at", "age_s", "arms", "rate", "limits", "problem"],
+    "properties": {
+        "agent": {"type": "string"},
+        "version": {"type": "integer"},
+        "built_at": {"type": "string", "format": "date-time"},
+        "age_s": {"type": "number"},
+        "arms": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["arm", "kind", "state", "baseline", "definition", "mean", "sd", "n", "limits"],
+                "properties": {
+                    "arm": {"type": "string"},
+                    "state": {
+                        "type": "string",
+                        "enum": list(STATES),
+                        "description": "off: the baseline, nothing enabled.",
+                    },
+                    "mean": {"type": "number", "description": "Of the posterior of the arm's mean reward."},
+                    "sd": {"type": "number", "exclusiveMinimum": 0},
+                    "n": {"type": "integer"},
+                    "limits": {"$ref": "#/components/schemas/Limits"},
+                },
+            },
+        },
+        "rate": _PROBABILITY,
+        "limits": {"$ref": "#/components/schemas/Limits"},
+        "problem": {
+            "type": ["object", "null"],
+            "description": "Why a newer version is not in force.",
+            "properties": {"text": {"type": "string"}, "since": {"type": "string", "format": "date-time"}},
+        },
+    },
+}
+
+
+_STATED_ARM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["kind"],
+    "additionalProperties": False,
+    "properties": {
+        "kind": {"type": "string", "enum": list(KINDS)},
+        "definition": {"type": "object", "description": "What the agent needs to run it; sent with each decision."},
+        "description": {"type": ["string", "null"]},
+        "state": {"type": "string", "enum": list(STATES), "description": "Left out: as it is; a new arm is enabled."},
+        "reason": {"type": ["string", "null"], "description": "Why it is in this state."},
+        "baseline": {"type": "boolean", "description": "true makes it the baseline in place of the present one."},
+    },
+}
+
+_ARM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["agent", "arm", "kind", "state", "baseline", "definition", "origin", "created_at", "updated_at"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("agent", "arm", "origin", "state_by")},
+        "kind": {"type": "string", "enum": list(KINDS)},
+        "state": {"type": "string", "enum": list(STATES)},
+        "baseline": {"type": "boolean"},
+        "definition": {"type": "object"},
+        "description": {"type": ["string", "null"]},
+        "state_reason": {"type": ["string", "null"]},
+        "created_at": {"type": "string", "format": "date-time"},
+        "updated_at": {"type": "string", "format": "date-time"},
+    },
 }
 
 
@@ -116,7 +266,7 @@ def openapi(server: str) -> dict[str, Any]:
         "info": {
             "title": "Trimtab gateway",
             "version": code_version(),
-            "description": "Data from agents. 200 means that what was taken is on disk.",
+            "description": "Data from agents, of which 200 means that it is on disk; and steering for them.",
         },
         "servers": [{"url": server}],
         "security": [{"bearer": []}, {"key": []}],
@@ -127,6 +277,11 @@ def openapi(server: str) -> dict[str, Any]:
             },
             "schemas": {
                 "Signal": _SIGNAL,
+                "Question": _QUESTION,
+                "Decision": _DECISION,
+                "Policy": _POLICY,
+                "Limits": _LIMITS,
+                "Arm": _ARM,
                 "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
             },
             "responses": {
@@ -142,6 +297,11 @@ def openapi(server: str) -> dict[str, Any]:
             "/v1/signals": {"post": _signals()},
             "/v1/upload": {"post": _upload()},
             "/v1/upload/{load_id}": {"get": _upload_status()},
+            "/v1/steer": {"post": _steer()},
+            "/v1/policies/{agent}": {"get": _policy()},
+            "/v1/playbooks/{agent}": {"get": _playbook()},
+            "/v1/arms/{agent}": {"get": _arms()},
+            "/v1/arms/{agent}/{arm}": {"put": _put_arm()},
             "/healthz": {"get": {**_plain("The process answers."), "security": []}},
             "/readyz": {"get": {**_plain("The store can be read and takes data; else 503."), "security": []}},
             "/metrics": {"get": _plain("Figures as Prometheus text; for this machine, else scope admin.")},
@@ -224,6 +384,105 @@ def _upload_status() -> dict[str, Any]:
         "parameters": [path],
         "responses": {"200": {"description": "State, progress and report."}, "404": {"description": "Not known."}},
     }
+
+
+def _steer() -> dict[str, Any]:
+    return {
+        "summary": "Which arm to run now, and what goes with it; scope steer",
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/Question"},
+                    "examples": _examples("/v1/steer"),
+                }
+            }
+        },
+        "responses": {
+            "200": {
+                "description": "Decided and logged. Any other answer: run what the agent runs by default.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Decision"}}},
+            },
+            "404": {
+                "description": "There is no policy for the agent.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            },
+            **_errors(),
+        },
+    }
+
+
+def _policy() -> dict[str, Any]:
+    return {
+        "summary": "The policy in force of an agent; scope steer",
+        "parameters": [_AGENT, _HELD],
+        "responses": {
+            "200": {
+                "description": "With an ETag.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Policy"}}},
+            },
+            "304": {"description": "As the client has it."},
+            "404": {"description": "There is none."},
+            **_errors(),
+        },
+    }
+
+
+def _playbook() -> dict[str, Any]:
+    return {
+        "summary": "The lessons in force of an agent, as one block of text; scope steer",
+        "parameters": [_AGENT, _HELD],
+        "responses": {
+            "200": {
+                "description": "With an ETag.",
+                "content": {"text/plain": {"schema": {"type": "string"}}},
+            },
+            "304": {"description": "As the client has it."},
+            "404": {"description": "There is none."},
+            **_errors(),
+        },
+    }
+
+
+def _arms() -> dict[str, Any]:
+    listed = {
+        "type": "object",
+        "properties": {"arms": {"type": "array", "items": {"$ref": "#/components/schemas/Arm"}}},
+    }
+    return {
+        "summary": "All arms of an agent, in whatever state; scope admin",
+        "parameters": [_AGENT],
+        "responses": {
+            "200": {"description": "Its arms.", "content": {"application/json": {"schema": listed}}},
+            "404": {"description": "It has none."},
+            **_errors(),
+        },
+    }
+
+
+def _put_arm() -> dict[str, Any]:
+    held = {"application/json": {"schema": {"$ref": "#/components/schemas/Arm"}}}
+    path = {"name": "arm", "in": "path", "required": True, "schema": {"type": "string"}}
+    example = {
+        "kind": "prompt", "definition": {"prompt_version": "v5"}, "description": "Short answers", "state": "shadow",
+    }  # fmt: skip
+    return {
+        "summary": "Define an arm or change it; scope admin",
+        "parameters": [_AGENT, path],
+        "requestBody": {"content": {"application/json": {"schema": _STATED_ARM, "example": example}}},
+        "responses": {
+            "200": {"description": "Changed.", "content": held},
+            "201": {"description": "Defined.", "content": held},
+            "409": {"description": "What is there does not allow it; the text says why and what to do."},
+            **_errors(),
+        },
+    }
+
+
+_AGENT: Final = {"name": "agent", "in": "path", "required": True, "schema": {"type": "string"}}
+_HELD: Final = {
+    "name": "If-None-Match", "in": "header", "required": False, "description": "The ETag of what the client has.",
+    "schema": {"type": "string"},
+}  # fmt: skip
 
 
 def _query(name: str, text: str) -> dict[str, Any]:

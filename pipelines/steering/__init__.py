@@ -1,0 +1,1 @@
+"""Steering: the policy in force for each agent, and the decisions taken by it."""
