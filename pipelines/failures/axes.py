@@ -38,7 +38,15 @@ DOING: Final[dict[str, int]] = {
 
 # Rules whose finding is a fact whatever it led to; what the others learnt from successful rollouts must also explain.
 HARD: Final = frozenset(
-    {"refused_arguments", "warned_arguments", "failed_call", "failed_trace", "refused_by_guardrail", "explored"}
+    {
+        "refused_arguments",
+        "warned_arguments",
+        "failed_call",
+        "failed_trace",
+        "refused_by_guardrail",
+        "against_guardrail",
+        "explored",
+    }
 )
 
 CANDIDATES: Final = pl.Schema(

@@ -17,7 +17,7 @@ from pipelines.failures.badness import FailureConfig
 from pipelines.failures.label import RULES_VERSION, Labelled, label
 from pipelines.failures.model_labels import Asked
 from pipelines.jobs import JobResult
-from store import failures, judges, meta
+from store import failures, guardrails, judges, meta
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def label_traces(context: "JobContext", config: FailureConfig, *, environ: Mappi
     context.progress(0.4, "reading answers")
     answers, requests = failures.answers(store, ids), failures.requests(store, ids)
     context.progress(0.7, f"labelling {bad} bad traces")
-    labelled = context.compute(label, examined, calls, answers, requests, config)
+    broken = guardrails.violations_in(store, ids)
+    labelled = context.compute(label, examined, calls, answers, requests, config, violations=broken)
     asked = _asked(context, labelled, environ)
     labels = labelled.labels if asked is None else model_labels.merged(labelled.labels, asked)
     final = Labelled(labels, labelled.rules)

@@ -4,43 +4,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipelines.failures import answer_rules, argument_rules, call_rules, tool_rules
+from pipelines.failures import answer_rules, argument_rules, call_rules, guardrail_rules, tool_rules
 from pipelines.failures.axes import CANDIDATES, EXPLORATION, UNKNOWN
 from pipelines.failures.badness import FailureConfig
 from pipelines.failures.weigh import labels, weigh
 from pipelines.stats.contract import require
+from store.failures import ANSWERS, CALLS, REQUESTS
 
 __all__ = ["RULES_VERSION", "Labelled", "candidates", "label"]
 
 RULES_VERSION = 1
-
-CALLS = pl.Schema(
-    {
-        "trace_key": pl.UInt64(),
-        "span_id": pl.String(),
-        "position": pl.Int32(),
-        "kind": pl.String(),
-        "name": pl.String(),
-        "failed": pl.Boolean(),
-        "fault": pl.String(),
-        "call": pl.UInt64(),
-        "shape": pl.String(),
-        "warned": pl.Boolean(),
-        "refused": pl.Boolean(),
-    }
-)
-ANSWERS = pl.Schema(
-    {
-        "trace_key": pl.UInt64(),
-        "span_id": pl.String(),
-        "answered": pl.Boolean(),
-        "owns_up": pl.Boolean(),
-        "asks_back": pl.Boolean(),
-        "figures": pl.Int64(),
-        "unsupported": pl.List(pl.String()),
-    }
-)
-REQUESTS = pl.Schema({"trace_key": pl.UInt64(), "input": pl.String()})
 
 
 @dataclass(frozen=True)
@@ -69,14 +42,19 @@ def label(
     answers: pl.DataFrame,
     requests: pl.DataFrame,
     config: FailureConfig | None = None,
+    *,
+    violations: pl.DataFrame | None = None,
 ) -> Labelled:
     """Label every bad trace of `examined` (see `badness.examined`); the good ones are what is learnt from.
 
-    `calls`, `answers` and `requests` have the columns CALLS, ANSWERS and REQUESTS, about these traces. Raises
-    ContractError for other columns.
+    `calls`, `answers` and `requests` have the columns CALLS, ANSWERS and REQUESTS, about these traces; `violations`
+    (columns `guardrail_rules.VIOLATIONS`) are what audits found in them. Raises ContractError for other columns.
     """
     config = config or FailureConfig()
     found = candidates(examined, calls, answers, requests, config)
+    if violations is not None:
+        broken = require(violations, guardrail_rules.VIOLATIONS, "violations", not_null=["trace_id", "guardrail_id"])
+        found = pl.concat([found, guardrail_rules.against_guardrails(examined, broken)])
     rules = weigh(examined, found, config)
     return Labelled(labels(examined, found, rules, config), rules)
 

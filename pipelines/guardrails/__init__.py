@@ -1,0 +1,1 @@
+"""Guardrails: limits returned with each decision, audited against the traces that follow."""
