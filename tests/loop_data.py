@@ -18,7 +18,7 @@ from store.settings import Settings
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LOOP = (
     "tasks", "rewards", "transitions", "credit", "failures", "signal-yield", "hacking-watch", "lessons", "preferences",
-    "exploration", "drift",
+    "drift", "guardrails", "policies", "exploration",
 )  # fmt: skip
 CHANGE, CANCEL = "Please change the seat on my flight", "I want to cancel the hotel booking"
 SHOP_TRACES = 120

@@ -1,28 +1,28 @@
 """How much an agent should still explore, from how unsure its rewards leave the choice of the best arm.
 
-Each arm's mean reward has a Gaussian posterior. The greedy arm is the one with the highest mean; the probability
-that another one is the best, 1 - P(greedy best), is what exploration is for (METHODS §6). The recommended rate
-runs linearly from `floor` (certain) to `cap` (as good as a coin among all arms: 1 - P = 1 - 1/arms).
-
-The interval answers how far the recommendation would move if the data were collected again: arm means are drawn anew
-from their posteriors, the rate is computed for each draw with the present greedy arm, and the central 95 % reported.
+Each arm's mean reward has a Gaussian posterior. What exploring would teach, against what it costs, gives the rate and
+its interval (`recommend.rates`); how sure the greedy arm, the one with the highest mean, is to be the best is shown
+beside it. Not this probability but what is at stake decides: two arms that differ by nothing need no exploring, however
+unsure it is which is the better one.
 
 Assumed: within an agent, arms met comparable requests (assigned at random, or at least not by difficulty). Only
 traces with own signals count, since the others' rewards are predictions that know nothing of the arm.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from pipelines.exploration.bounds import AgentBounds, UnitBounds
+from pipelines.exploration.recommend import RateConfig, Rates, Units, rates
+from pipelines.exploration.shared_value import Shared
 from pipelines.stats.contract import require
-from pipelines.stats.quadrature import probability_best
 from store.errors import SettingsError
 
-__all__ = ["ARMS", "RECOMMENDATIONS", "REWARDS", "ExplorationConfig", "arm_posteriors", "recommend"]
+__all__ = ["ARMS", "RECOMMENDATIONS", "REWARDS", "AgentEvidence", "ExplorationConfig", "arm_posteriors", "recommend"]
 
 REWARDS = pl.Schema(
     {
@@ -61,23 +61,36 @@ RECOMMENDATIONS = pl.Schema(
     }
 )
 
+_DECIMALS = 12
+
 
 @dataclass(frozen=True)
 class ExplorationConfig:
-    """Limits of the rate, the traces each arm needs, the users needed for a clustered sd, and the posterior draws."""
+    """The traces each arm needs, and the users needed for a clustered sd."""
 
-    floor: float = 0.01
-    cap: float = 0.2
     min_traces: int = 30
     min_users: int = 10
-    draws: int = 2000
+    rates: RateConfig = field(default_factory=RateConfig)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.floor <= self.cap <= 1.0:
-            raise SettingsError("exploration floor and cap", (self.floor, self.cap), "0 ≤ floor ≤ cap ≤ 1")
-        if self.min_traces < 2 or self.min_users < 2 or self.draws < 100:
-            limits = (self.min_traces, self.min_users, self.draws)
-            raise SettingsError("exploration min_traces, min_users, draws", limits, "at least 2, 2 and 100")
+        if self.min_traces < 2 or self.min_users < 2:
+            limits = (self.min_traces, self.min_users)
+            raise SettingsError("exploration min_traces and min_users", limits, "at least 2")
+
+
+@dataclass(frozen=True)
+class AgentEvidence:
+    """What is known of an agent beside the rewards of its arms.
+
+    `ahead`: decisions expected within the horizon (None: as many as there were); `tolerance` of its users, reward
+    points, with its sd; `progress` of its tasks, 0 to 1.
+    """
+
+    bounds: AgentBounds = field(default_factory=AgentBounds)
+    ahead: float | None = None
+    tolerance: float = 0.0
+    tolerance_sd: float = 0.0
+    progress: float = 0.0
 
 
 def arm_posteriors(rewards: pl.DataFrame, config: ExplorationConfig | None = None) -> pl.DataFrame:
@@ -141,21 +154,27 @@ def arm_posteriors(rewards: pl.DataFrame, config: ExplorationConfig | None = Non
 
 
 def recommend(
-    rewards: pl.DataFrame, config: ExplorationConfig | None = None, *, rng: np.random.Generator
+    rewards: pl.DataFrame,
+    config: ExplorationConfig | None = None,
+    *,
+    agents: Mapping[str, AgentEvidence] | None = None,
 ) -> pl.DataFrame:
     """One row per agent (columns RECOMMENDATIONS): the exploration rate with its interval, or what is missing for one.
 
-    `rewards` has one row per trace (columns REWARDS). An agent needs two arms and `min_traces` traces with signals on
-    each of its arms. `decisions` counts the traces with signals behind the estimate. Raises ContractError for a wrong
-    frame.
+    `rewards` has one row per trace (columns REWARDS); `agents` by name. An agent needs two arms and `min_traces` traces
+    with signals on each of its arms. `decisions` counts the traces with signals behind the estimate. Raises:
+    ContractError for a wrong frame.
     """
     config = config or ExplorationConfig()
     arms = arm_posteriors(rewards, config)
-    rows = [_recommendation(agent, config, rng) for agent in arms.partition_by("agent", maintain_order=True)]
+    rows = [
+        _recommendation(own, config, (agents or {}).get(str(own["agent"][0]), AgentEvidence()))
+        for own in arms.partition_by("agent", maintain_order=True)
+    ]
     return pl.DataFrame(rows, schema=RECOMMENDATIONS, orient="row")
 
 
-def _recommendation(arms: pl.DataFrame, config: ExplorationConfig, rng: np.random.Generator) -> dict[str, object]:
+def _recommendation(arms: pl.DataFrame, config: ExplorationConfig, known: AgentEvidence) -> dict[str, object]:
     missing = _missing(arms, config)
     listed = arms.select("arm", "mean", "sd", "n").to_dicts()
     row: dict[str, object] = {"agent": arms["agent"][0], "decisions": int(arms["n"].sum())}
@@ -165,29 +184,37 @@ def _recommendation(arms: pl.DataFrame, config: ExplorationConfig, rng: np.rando
             "reason": f"Not enough data: {missing}.",
             "arms": json.dumps([arm | {"best": None} for arm in listed]),
         }
-    means = arms["mean"].to_numpy()
-    sds = np.maximum(arms["sd"].to_numpy(), 1e-9)
-    best = probability_best(means, sds)
-    greedy = int(np.argmax(means))
-    redrawn = rng.normal(means, sds, size=(config.draws, means.size))
-    rates = _rate(probability_best(redrawn, np.broadcast_to(sds, redrawn.shape))[:, greedy], means.size, config)
-    rate = float(_rate(best[greedy], means.size, config))
-    lower, upper = np.quantile(rates, [0.025, 0.975])
+    means, sds, n = (arms[column].to_numpy()[None, :].astype(np.float64) for column in ("mean", "sd", "n"))
+    units = Units(
+        # Sums are not taken in a fixed order: arms that are alike stay alike.
+        mean=means.round(_DECIMALS),
+        sd=sds,
+        # The sd of an arm's mean tells that of one reward, with what differs between users where that is known.
+        noise_sd=float(np.sqrt((sds**2 * n).mean())),
+        ahead=np.array([float(arms["traces"].sum()) if known.ahead is None else known.ahead]),
+        shared=Shared(np.zeros_like(means), np.zeros_like(means)),
+        tolerance=np.array([known.tolerance]),
+        tolerance_sd=np.array([known.tolerance_sd]),
+        drift=np.zeros(1),
+        progress=np.array([known.progress]),
+        never=np.zeros(1, dtype=np.bool_),
+        people=False,
+    )
+    bounds = UnitBounds(
+        np.array([known.bounds.floor]), np.array([known.bounds.cap]), np.array([known.bounds.dial]), np.array([True])
+    )
+    found = rates(units, bounds, config.rates)
+    greedy, best = int(found.greedy[0]), found.best[0]
     return row | {
         "status": "recommended",
-        "rate": rate,
-        "lower": min(rate, float(lower)),
-        "upper": max(rate, float(upper)),
+        "rate": float(found.rate[0]),
+        "lower": float(found.lower[0]),
+        "upper": float(found.upper[0]),
         "greedy_arm": arms["arm"][greedy],
         "greedy_best": float(best[greedy]),
-        "reason": _reason(arms, greedy, best, rate, config),
+        "reason": _reason(arms, found, units, known, config),
         "arms": json.dumps([arm | {"best": float(share)} for arm, share in zip(listed, best, strict=True)]),
     }
-
-
-def _rate(greedy_best: NDArray[np.float64] | np.float64, arms: int, config: ExplorationConfig) -> NDArray[np.float64]:
-    doubt = np.clip((1.0 - greedy_best) / (1.0 - 1.0 / arms), 0.0, 1.0)
-    return np.asarray(config.floor + (config.cap - config.floor) * doubt, dtype=np.float64)
 
 
 def _missing(arms: pl.DataFrame, config: ExplorationConfig) -> str:
@@ -200,16 +227,27 @@ def _missing(arms: pl.DataFrame, config: ExplorationConfig) -> str:
     )
 
 
-def _reason(arms: pl.DataFrame, greedy: int, best: NDArray[np.float64], rate: float, config: ExplorationConfig) -> str:
+def _reason(arms: pl.DataFrame, found: Rates, units: Units, known: AgentEvidence, config: ExplorationConfig) -> str:
+    greedy, best, rate = int(found.greedy[0]), found.best[0], float(found.rate[0])
     name, mean, sd, n = arms.select("arm", "mean", "sd", "n").row(greedy)
     others = [arm for arm in range(arms.height) if arm != greedy]
     rival = max(others, key=lambda arm: float(best[arm]))
     rival_name, rival_mean, rival_sd, rival_n = arms.select("arm", "mean", "sd", "n").row(rival)
+    bounds = known.bounds
     text = (
         f"{name} has the highest mean reward, {mean:.3f} ± {sd:.3f} (n {n}); the probability that another is better "
         f"is {1.0 - best[greedy]:.3f}, most likely {rival_name} with {rival_mean:.3f} ± {rival_sd:.3f} (n {rival_n}). "
-        f"Between the floor {config.floor:g} and the cap {config.cap:g} this gives {rate:.3f}."
+        f"An exploratory decision is expected to be worth {found.value[0]:.3f} reward points to the "
+        f"{units.ahead[0]:,.0f} decisions ahead and to cost {found.cost[0]:.3f}. Between the floor {bounds.floor:g} "
+        f"and the cap {bounds.cap:g}, with the dial at {bounds.dial:g}, this gives {rate:.3f}."
     )
+    if known.tolerance_sd > 0.0 and abs(float(found.factor[0]) - 1.0) > 0.02:
+        text += (
+            f" Exploring changes people's reward by {known.tolerance:.3f} ± {known.tolerance_sd:.3f} on the whole: "
+            f"the rate is {found.factor[0]:.2f} of what it would be."
+        )
+    if known.progress > 0.02:
+        text += " Its tasks still teach something, which raises the rate."
     if not arms["clustered"].all():
         text += (
             f" Fewer than {config.min_users} users are known on some arm: differences between users are not included."

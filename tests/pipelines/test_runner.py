@@ -373,7 +373,7 @@ def test_the_registry_is_in_the_order_of_its_dependencies() -> None:
         seen.add(name)
     assert seen == {
         "inbox", "pull", "link-signals", "tasks", "judges", "rewards", "transitions", "credit", "failures",
-        "signal-yield", "hacking-watch", "lessons", "preferences", "exploration", "drift",
+        "signal-yield", "hacking-watch", "lessons", "preferences", "drift", "guardrails", "policies", "exploration",
     }  # fmt: skip
 
 
