@@ -33,8 +33,8 @@ EXTENT = declare(
 )  # fmt: skip
 SEGMENTS = pl.Schema({"field": pl.String, "value": pl.String, "traces": pl.Int64})
 WAITING = pl.Schema(
-    {"lessons": pl.Int64, "exploration_rates": pl.Int64, "flagged_users": pl.Int64, "reject_batches": pl.Int64,
-     "rejects": pl.Int64}
+    {"lessons": pl.Int64, "exploration_rates": pl.Int64, "violations": pl.Int64, "arms_off": pl.Int64,
+     "flagged_users": pl.Int64, "reject_batches": pl.Int64, "rejects": pl.Int64}
 )  # fmt: skip
 
 _REWARD_MEASURES = """
@@ -152,15 +152,19 @@ def segments(store: Store, *, limit: int = 200, timeout: float | None = None) ->
 
 
 def waiting(store: Store, scope: Scope, *, timeout: float | None = None) -> pl.DataFrame:
-    """What waits for an operator, as one row of counts (WAITING); rejects are of batches received since `scope.since`.
+    """What waits for an operator, as one row of counts (WAITING).
 
-    Users are those that the latest drift run flagged.
+    Rejects are of batches received, and violations of guardrails found, since `scope.since`; arms those that a
+    guardrail switched off; users those that the latest drift run flagged.
     """
     with store.read(timeout=timeout) as reader:
         return reader.frame(
             """SELECT
                 (SELECT count(*) FROM lessons WHERE state = 'proposed') AS lessons,
                 (SELECT count(*) FROM exploration_rates WHERE state = 'recommended') AS exploration_rates,
+                (SELECT count(*) FROM guardrail_violations
+                    WHERE $since::TIMESTAMPTZ IS NULL OR found_at >= $since::TIMESTAMPTZ) AS violations,
+                (SELECT count(*) FROM arms WHERE state = 'off' AND state_by = 'trimtab') AS arms_off,
                 (SELECT count(DISTINCT user_id) FROM drift_findings
                     WHERE flagged AND run_id = (SELECT max(run_id) FROM drift_findings)) AS flagged_users,
                 count(*) AS reject_batches, coalesce(sum(rejected), 0)::BIGINT AS rejects

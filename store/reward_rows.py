@@ -14,16 +14,22 @@ from store import result_rows
 from store.connection import Store
 from store.frames import Reader
 
-__all__ = ["COLUMNS", "insert", "replace", "same", "sweep"]
+__all__ = ["COLUMNS", "WRITTEN", "insert", "replace", "same", "sweep", "whole"]
 
 COLUMNS = pl.Schema({"trace_id": pl.String(), "mean": pl.Float64(), "sd": pl.Float64(), "signals": pl.Int32()})
+WRITTEN = pl.Schema({**COLUMNS, "outcome": pl.Float64(), "outcome_sd": pl.Float64()})
 _SAME = 1e-6  # two fits of the same data differ by less: threads add in another order, optimisers stop elsewhere
 
 
+def whole(rewards: pl.DataFrame) -> pl.DataFrame:
+    """Rewards with the columns WRITTEN; a method that knows no outcomes (COLUMNS alone) has nulls."""
+    absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in WRITTEN.items() if name not in rewards.columns]
+    return rewards.with_columns(absent).select(list(WRITTEN)).cast(WRITTEN)
+
+
 def insert(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
-    """Write rewards (COLUMNS) of a version that is not listed yet; `progress` may raise between slices."""
-    rows = fresh.select(list(COLUMNS))
-    result_rows.insert_slices(store, "rewards", rows, key={"reward_model_id": model}, progress=progress)
+    """Write rewards (as `whole` takes them) of a version not listed yet; `progress` may raise between slices."""
+    result_rows.insert_slices(store, "rewards", whole(fresh), key={"reward_model_id": model}, progress=progress)
 
 
 def replace(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
@@ -41,7 +47,7 @@ def replace(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[f
             connection.unregister("fresh_traces")
         result_rows.insert(connection, "rewards", rows, key={"reward_model_id": model})
 
-    result_rows.each_slice(store, fresh.select(list(COLUMNS)), write, progress)
+    result_rows.each_slice(store, whole(fresh), write, progress)
 
 
 def same(reader: Reader, model: int, fresh: pl.DataFrame) -> bool:

@@ -68,8 +68,12 @@ LOADINGS = pl.Schema(
         "users": pl.Int64(),
         "loading": pl.Float64(),
         "loading_sd": pl.Float64(),
+        "loading_lower": pl.Float64(),  # limits of 95 % intervals; null in versions that were fitted without
+        "loading_upper": pl.Float64(),
         "intercept": pl.Float64(),
         "intercept_sd": pl.Float64(),
+        "intercept_lower": pl.Float64(),
+        "intercept_upper": pl.Float64(),
         "weight": pl.Float64(),
         "anchor": pl.Boolean(),
         "basis": pl.String(),

@@ -76,31 +76,52 @@ ARM_REWARDS = pl.Schema(
 MEASURED_TRACES = declare(
     {
         "trace_id": pl.String, "user_id": pl.String, "session_id": pl.String, "agent": pl.String, "arm": pl.String,
-        "task": pl.String, "started_at": UTC_TIME, "ended_at": UTC_TIME, "segment": pl.String,
+        "task": pl.String, "started_at": UTC_TIME, "ended_at": UTC_TIME,
+        "segment": pl.String,  # of the person, as metadata state it; null where none is stated
     }
 )  # fmt: skip
 MEASURED_SIGNALS = declare(
     {
-        "trace_id": pl.String, "session_id": pl.String, "user_id": pl.String, "kind": pl.String, "name": pl.String,
+        "trace_id": pl.String,  # the trace it is about: the one it names, else the one it was linked to
+        "session_id": pl.String, "user_id": pl.String, "kind": pl.String, "name": pl.String,
         "item": pl.String, "value": pl.Float64, "position": pl.Int32, "propensity": pl.Float64,
-        "base_rank": pl.Int32, "solicited": pl.Boolean, "annotator_kind": pl.String, "occurred_at": UTC_TIME,
+        "base_rank": pl.Int32,  # of an impression: its rank before positions were drawn (metadata.base_rank)
+        "solicited": pl.Boolean, "annotator_kind": pl.String, "occurred_at": UTC_TIME,
     }
 )  # fmt: skip
+BEFORE_TRACE = declare(
+    {
+        "agent": pl.String,
+        "left_out": pl.Int64,  # signals dated more than a day before their trace began
+        "counted": pl.Int64,  # signals dated less than that before it
+    }
+)
 OUTCOMES = pl.Schema({"agent": pl.String(), "task": pl.String(), "trace_id": pl.String(), "success": pl.Boolean()})
 
 # Every signal with the trace that it is about: the one it names, else the one it was linked to.
 _LOCATED = """(
     SELECT s.*, coalesce(s.trace_id, l.trace_id) AS about
     FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id))"""
+# Microseconds by which a signal s is dated before its trace t began. Clocks and time zones differ by less than a day;
+# what is dated earlier than that is about something else, and no evidence on the trace.
+_EARLIER = "epoch_us(coalesce(t.started_at, t.ended_at)) - epoch_us(s.occurred_at)"
+_DAY = 86_400_000_000
+_EVIDENCE = f"""(
+    SELECT s.* FROM {_LOCATED} AS s LEFT JOIN traces AS t ON t.trace_id = s.about
+    WHERE ({_EARLIER} > {_DAY}) IS NOT TRUE)"""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a fit reads, of one snapshot: frames of columns TRACES and SIGNALS, and the data version."""
+    """What a fit reads, of one snapshot: frames of columns TRACES and SIGNALS, and the data version.
+
+    `before_trace` (BEFORE_TRACE) counts the signals that are dated before their trace began, for agents with any.
+    """
 
     traces: pl.DataFrame
     signals: pl.DataFrame
     data_version: int
+    before_trace: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=BEFORE_TRACE))
 
 
 @dataclass(frozen=True)
@@ -118,15 +139,22 @@ class Fitted:
 
 
 def evidence(store: Store, kinds: Sequence[str]) -> Evidence:
-    """All traces, and all signals of these kinds with the trace they are about (null when it is not known)."""
+    """All traces, and all signals of these kinds with the trace they are about (null when it is not known).
+
+    Signals dated more than a day before their trace began are not among them.
+    """
     with store.read() as reader:
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
         traces = reader.frame("SELECT trace_id, agent, arm, task, user_id FROM traces ORDER BY trace_id", TRACES)
-        return Evidence(traces, _signals(reader, kinds), int(version) if isinstance(version, int) else 0)
+        signals = _signals(reader, kinds)
+        return Evidence(traces, signals, int(version) if isinstance(version, int) else 0, _before_trace(reader, kinds))
 
 
 def measured(store: Store) -> Evidence:
-    """All traces and all signals as the measurement models read them (MEASURED_TRACES and MEASURED_SIGNALS)."""
+    """All traces and all signals as the measurement models read them (MEASURED_TRACES and MEASURED_SIGNALS).
+
+    Signals dated more than a day before their trace began are not among them.
+    """
     with store.read() as reader:
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
         traces = reader.frame(
@@ -141,10 +169,10 @@ def measured(store: Store) -> Evidence:
                 CASE WHEN kind = 'impression'
                     THEN TRY_CAST(TRY(json_extract_string(metadata, '$.base_rank')) AS INTEGER) END AS base_rank,
                 solicited, annotator_kind, occurred_at
-            FROM {_LOCATED} ORDER BY signal_id""",
+            FROM {_EVIDENCE} ORDER BY signal_id""",
             MEASURED_SIGNALS,
         )
-        return Evidence(traces, located, int(version) if isinstance(version, int) else 0)
+        return Evidence(traces, located, int(version) if isinstance(version, int) else 0, _before_trace(reader))
 
 
 def counts(store: Store) -> tuple[int, int]:
@@ -156,7 +184,10 @@ def counts(store: Store) -> tuple[int, int]:
 
 
 def signals(store: Store, kinds: Sequence[str]) -> pl.DataFrame:
-    """All signals of these kinds with the trace they are about, null when it is not known (columns `SIGNALS`)."""
+    """All signals of these kinds with the trace they are about, null when it is not known (columns `SIGNALS`).
+
+    Those dated more than a day before their trace began are left out.
+    """
     with store.read() as reader:
         return _signals(reader, kinds)
 
@@ -172,7 +203,7 @@ def publish(store: Store, fitted: Fitted, progress: Callable[[float], None] = la
     """
     parameters = json.dumps(fitted.parameters, sort_keys=True, allow_nan=False)
     reward_rows.sweep(store, KEEP_REWARDS)
-    rows = fitted.rewards.select(list(reward_rows.COLUMNS)).cast(reward_rows.COLUMNS)
+    rows = reward_rows.whole(fitted.rewards)
     with store.read() as reader:
         if _unchanged(reader, fitted, rows):
             return None
@@ -193,7 +224,7 @@ def extend(
     Args: `fresh` with trace_id, mean, sd and signals; `publication` is the last one whose facts they rest on. It is
     noted after the last slice of rewards: cut short, all of them are due again. `progress` may raise between slices.
     """
-    rows = fresh.select(list(reward_rows.COLUMNS)).cast(reward_rows.COLUMNS)
+    rows = reward_rows.whole(fresh)
     reward_rows.replace(store, model, rows, progress)
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
@@ -287,10 +318,22 @@ def _signals(reader: Reader, kinds: Sequence[str]) -> pl.DataFrame:
         f"""SELECT about AS trace_id, kind, value, annotator_kind,
             -- Asked with a probability that is none: it counts as volunteered.
             solicited AND (propensity IS NULL OR propensity BETWEEN 1e-6 AND 1) AS solicited
-        FROM {_LOCATED}
+        FROM {_EVIDENCE}
         WHERE list_contains($kinds, kind) ORDER BY signal_id""",
         SIGNALS,
         {"kinds": list(kinds)},
+    )
+
+
+def _before_trace(reader: Reader, kinds: Sequence[str] | None = None) -> pl.DataFrame:
+    return reader.frame(
+        f"""SELECT t.agent, count(*) FILTER ({_EARLIER} > {_DAY}) AS left_out,
+            count(*) FILTER ({_EARLIER} <= {_DAY}) AS counted
+        FROM {_LOCATED} AS s JOIN traces AS t ON t.trace_id = s.about
+        WHERE {_EARLIER} > 0 AND ($kinds IS NULL OR list_contains($kinds, s.kind))
+        GROUP BY t.agent ORDER BY t.agent""",
+        BEFORE_TRACE,
+        {"kinds": None if kinds is None else list(kinds)},
     )
 
 

@@ -22,6 +22,15 @@ ACTIVE_REWARDS = """(
     SELECT trace_id, mean, sd, signals FROM rewards
     WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active))"""
 
+# What a trace's own signals say of its reward, for comparing groups of traces; mean and sd of its reward where the
+# version in use knows no outcomes. A mean of rewards would be drawn towards what was expected beforehand.
+ACTIVE_OUTCOMES = """(
+    SELECT trace_id, coalesce(outcome, mean) AS mean, coalesce(outcome_sd, sd) AS sd, signals FROM rewards
+    WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active)
+        AND (outcome IS NOT NULL OR signals > 0 AND NOT (
+            SELECT coalesce(bool_or(outcome IS NOT NULL), false) FROM rewards
+            WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active))))"""
+
 Params = dict[str, object]
 
 

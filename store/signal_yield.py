@@ -68,11 +68,14 @@ def traces(store: Store) -> pl.DataFrame:
 
 
 def signals(store: Store) -> pl.DataFrame:
-    """Every signal whose trace is known but impressions (columns `SIGNALS`), by id."""
+    """Every signal whose trace is known but impressions (columns `SIGNALS`), by id.
+
+    Feedback that states to be asked for with a probability that is none counts as volunteered, as it does for rewards.
+    """
     with store.read() as reader:
         return reader.frame(
             """SELECT coalesce(s.trace_id, l.trace_id) AS trace_id, s.kind, s.name, s.value, s.annotator_kind,
-                s.solicited
+                s.solicited AND (s.propensity IS NULL OR s.propensity BETWEEN 1e-6 AND 1) AS solicited
             FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id)
             WHERE s.kind <> 'impression' AND coalesce(s.trace_id, l.trace_id) IS NOT NULL ORDER BY s.signal_id""",
             SIGNALS,

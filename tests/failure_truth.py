@@ -40,7 +40,10 @@ def give_rewards(store: Store, deployment: Deployment) -> None:
             {"now": store.clock.now(), "n": rewards.height},
         )
         connection.register("fresh", rewards)
-        connection.execute("INSERT INTO rewards SELECT trace_id, 1, mean, 0.1, 1 FROM fresh")
+        connection.execute(
+            """INSERT INTO rewards (trace_id, reward_model_id, mean, sd, signals)
+            SELECT trace_id, 1, mean, 0.1, 1 FROM fresh"""
+        )
         connection.unregister("fresh")
 
     store.write(work)

@@ -19,6 +19,7 @@ __all__ = ["curve", "loadings", "volunteered"]
 
 _RHOS: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.083, 0.05)
 _SHOWN_AGENTS: Final = 8
+_Z95: Final = 1.959963984540054
 
 
 def volunteered(agents: tuple[str, ...], theme: Theme) -> None:
@@ -88,7 +89,7 @@ def curve(frame: pl.DataFrame, theme: Theme) -> go.Figure:
 
 
 def loadings(reward_model_id: int, agents: tuple[str, ...]) -> None:
-    """How strongly each kind of signal reads the quality of a trace, with its error and what it rests on."""
+    """How strongly each kind of signal reads the quality of a trace, with its interval and what it rests on."""
     frame = data.query(reward_versions.loadings, reward_model_id)
     if agents:
         frame = frame.filter(pl.col("agent").is_in(agents))
@@ -101,18 +102,17 @@ def loadings(reward_model_id: int, agents: tuple[str, ...]) -> None:
     st.dataframe(
         frame.select(
             pl.col("agent").fill_null("no agent stated"), "kind", pl.col("name").fill_null(""), "signals", "users",
-            pl.Series("loading", [_with_error(*pair) for pair in frame.select("loading", "loading_sd").iter_rows()]),
-            pl.Series(
-                "intercept", [_with_error(*pair) for pair in frame.select("intercept", "intercept_sd").iter_rows()]
-            ),
+            _limited(frame, "loading"), _limited(frame, "intercept"),
             "weight", "anchor", "basis", "note",
         ),
         hide_index=True, height=tables.height(frame.height),
         column_config={
             "loading": st.column_config.TextColumn(
-                help="Logits of the signal per logit of quality, ± standard error; the anchor is fixed at 1"
+                help="Logits of the signal per logit of quality, with its 95 % interval; the anchor is fixed at 1"
             ),
-            "intercept": st.column_config.TextColumn(help="Logits of the signal where quality is 0, ± standard error"),
+            "intercept": st.column_config.TextColumn(
+                help="Logits of the signal where quality is 0, with its 95 % interval"
+            ),
             "weight": st.column_config.NumberColumn(
                 format="%.2f", help="Signals of one trace depend on each other: each counts for this much"
             ),
@@ -150,7 +150,18 @@ def _explained(row: dict[str, Any]) -> tuple[float, float, float, float] | None:
     return min(max(rho, _RHOS[-1]), 1.0), found.estimate, found.lower, found.upper
 
 
-def _with_error(value: float | None, error: float | None) -> str:
+def _limited(frame: pl.DataFrame, name: str) -> pl.Series:
+    """Estimates of `store.reward_versions.LOADINGS` with their intervals, as text."""
+    columns = [name, f"{name}_sd", f"{name}_lower", f"{name}_upper"]
+    return pl.Series(name, [_with_limits(*row) for row in frame.select(columns).iter_rows()], dtype=pl.String)
+
+
+def _with_limits(value: float | None, sd: float | None, lower: float | None, upper: float | None) -> str:
     if value is None:
         return "not estimated"
-    return f"{value:.2f}" + (f" ± {error:.2f}" if error is not None and error > 0 else " (fixed)")
+    if sd is None or sd <= 0.0:
+        return f"{value:.2f} (fixed)"
+    # Versions that were fitted without limits.
+    lower = value - _Z95 * sd if lower is None else lower
+    upper = value + _Z95 * sd if upper is None else upper
+    return f"{value:.2f} ({lower:.2f} to {upper:.2f})"

@@ -18,6 +18,7 @@ from pipelines.credit.parallel import Coalitions, coalitions, extended
 from pipelines.credit.states import ENOUGH_VISITS, Choices, States, choices, states
 from pipelines.credit.steps import Prefixes, prefixes
 from pipelines.credit.values import Outcomes, Values, baseline, tabular, typical_visits
+from pipelines.stats.contract import NOTES
 
 __all__ = ["CREDITS", "NOTES", "CreditConfig", "Credited", "assign"]
 
@@ -37,7 +38,6 @@ CREDITS = pl.Schema(
         "sd": pl.Float64(),  # of the credit
     }
 )
-NOTES = pl.Schema({"agent": pl.String(), "reason": pl.String(), "text": pl.String()})
 
 
 @dataclass(frozen=True)

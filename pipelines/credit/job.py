@@ -48,7 +48,7 @@ def _estimate(
 ) -> tuple[Credited, pl.DataFrame]:
     """The credit of every step, and of tools and arms."""
     credited = assign(evidence.traces, evidence.steps, evidence.parallel, random, config)
-    return credited, pl.concat([tool_credits(credited, random), arm_credits(credited, evidence.choices, random)])
+    return credited, pl.concat([tool_credits(credited, random), arm_credits(credited, evidence.choices)])
 
 
 def _found(evidence: credit.Evidence, credited: Credited, tools: pl.DataFrame, config: CreditConfig) -> credit.Found:

@@ -29,7 +29,7 @@ from pipelines.credit.steps import MOST_SHAPES, RUNNING, START
 from pipelines.stats.false_discovery import adjust
 from store.credit import TOOL_CREDITS
 
-__all__ = ["TOOL_CREDITS", "ToolConfig", "bootstrap", "resamples", "tested", "tool_credits"]
+__all__ = ["TOOL_CREDITS", "ToolConfig", "adjusted", "bootstrap", "resamples", "tested", "tool_credits"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -96,7 +96,12 @@ def tested(frame: pl.DataFrame) -> pl.DataFrame:
     t = (frame["estimate"] / frame["sd"]).to_numpy()
     freedom = np.maximum(frame["clusters"].to_numpy() - 1.0, 1.0)
     p = np.where(np.isfinite(t), 2.0 * stdtr(freedom, -np.abs(t)), np.nan)
-    frame = frame.with_columns(p_value=pl.Series(p), row=pl.int_range(pl.len()))
+    return adjusted(frame.with_columns(p_value=pl.Series(p)))
+
+
+def adjusted(frame: pl.DataFrame) -> pl.DataFrame:
+    """With q-values within agent, scope and basis, of the p-values that are there."""
+    frame = frame.with_columns(row=pl.int_range(pl.len()))
     parts = []
     for part in frame.partition_by("agent", "scope", "basis", maintain_order=True):
         parts.append(part.with_columns(q_value=pl.Series(adjust(part["p_value"].to_numpy()))))

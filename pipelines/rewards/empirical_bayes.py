@@ -31,7 +31,8 @@ from scipy.special import ndtri
 
 from pipelines.rewards.observations import DEFAULT_RELIABILITY, SIGNALS, Observations, observe
 from pipelines.stats.beta_binomial import MomentsConfig, Prior, fit_prior, update
-from pipelines.stats.contract import require
+from pipelines.stats.contract import NOTES, require
+from store.reward_rows import COLUMNS as REWARDS
 
 __all__ = [
     "CELLS",
@@ -48,7 +49,6 @@ __all__ = [
 
 METHOD = "empirical_bayes"
 TRACES = pl.Schema({"trace_id": pl.String(), "agent": pl.String(), "task": pl.String(), "user_id": pl.String()})
-REWARDS = pl.Schema({"trace_id": pl.String(), "mean": pl.Float64(), "sd": pl.Float64(), "signals": pl.Int32()})
 CELLS = pl.Schema(
     {
         "agent": pl.String(),
@@ -59,9 +59,9 @@ CELLS = pl.Schema(
         "raw_mean": pl.Float64(),  # their weighted mean before shrinkage, null without any
         "mean": pl.Float64(),
         "sd": pl.Float64(),
+        "shared_sd": pl.Float64(),  # the part of sd that all tasks have in common: the agent's mean is not known
     }
 )
-NOTES = pl.Schema({"agent": pl.String(), "reason": pl.String(), "text": pl.String()})
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ def _agent_cells(cells: pl.DataFrame, moments: MomentsConfig) -> tuple[pl.DataFr
     shrunk = cells.with_columns(
         mean=pl.Series(mean),
         sd=pl.Series(np.sqrt(variance)),
+        shared_sd=prior.mean_variance**0.5 * prior.concentration / (prior.concentration + pl.col("trials")),
         raw_mean=pl.when(pl.col("trials") > 0).then(pl.col("successes") / pl.col("trials")),
     )
     return shrunk, prior

@@ -24,9 +24,10 @@ from pipelines.jobs import JobResult
 from pipelines.rewards import choice_by_agent, empirical_bayes, fallback, means, measurement, trace_model, versions
 from pipelines.rewards.labels import judge_qualities
 from pipelines.rewards.means import mean_rewards
-from pipelines.rewards.refit import Refit, aligned, leniency_of, refit, rewards_of, segment_of
+from pipelines.rewards.refit import Refit, aligned, leniency_of, outcome_columns, refit, rewards_of, segment_of
 from pipelines.rewards.stated import Evidence, Scoped, apply_again
 from pipelines.rewards.trace_model import TraceModel
+from pipelines.rewards.weighted_agents import Correction, correct
 from pipelines.stats.contract import FitRefused
 from store import reward_features, reward_versions, rewards
 from store.reward_features import Material, Selection
@@ -72,13 +73,7 @@ def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobR
     fitted, choices = context.compute(
         _estimate, material, measured, reward_versions.stated_weights(store), context.random
     )
-    metrics = reward_versions.metrics(store)
-    newest = reward_versions.versions(store, 1)
-    decision = versions.decide(
-        trace_model.METHOD, fitted.metrics, active,
-        metrics.filter(pl.col("reward_model_id") == active["reward_model_id"]) if active else metrics.head(0),
-        newest=int(newest["reward_model_id"][0]) if newest.height else None,
-    )  # fmt: skip
+    decision = _decision(context, trace_model.METHOD, fitted.metrics, active)
     context.progress(0.9, "writing rewards")
     facts = material.facts
     report = Report(
@@ -97,6 +92,7 @@ def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobR
                 "model": fitted.model.parameters(),
                 "selection": vars(material.selection),
                 "stated_weights": [vars(one) for one in fitted.scopes],
+                "corrections": [one.parameters() for one in fitted.corrections],
             },
             sort_keys=True,
             allow_nan=False,
@@ -104,7 +100,7 @@ def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobR
     )
     model = _publish(
         context, trace_model.METHOD,
-        {**fitted.parameters, "fitted_because": why, "notes": fitted.notes,
+        {**fitted.parameters, "fitted_because": why, "notes": [*fitted.notes, *_before_trace(measured.before_trace)],
          "choice_of_arm": choices},
         _rewarded(facts, fitted.rewards), fitted.rewards, fitted.cells, measured.signals.height,
         material.data_version, report,
@@ -124,6 +120,33 @@ def _estimate(
         measured.signals, stated_weights, random,
     )  # fmt: skip
     return fitted, choice_by_agent.lifts(material, fitted.rewards)
+
+
+def _decision(
+    context: "JobContext", method: str, metrics: pl.DataFrame, active: dict[str, Any] | None
+) -> versions.Decision:
+    """Whether a fit with these held-out metrics takes over."""
+    held = reward_versions.metrics(context.store)
+    newest = reward_versions.versions(context.store, 1)
+    return versions.decide(
+        method, metrics, active,
+        held.filter(pl.col("reward_model_id") == active["reward_model_id"]) if active else held.head(0),
+        newest=int(newest["reward_model_id"][0]) if newest.height else None,
+    )  # fmt: skip
+
+
+def _before_trace(counts: pl.DataFrame) -> list[dict[str, Any]]:
+    """Notes on signals that are dated before their trace began (`counts` of `rewards.BEFORE_TRACE`)."""
+    notes = []
+    for row in counts.iter_rows(named=True):
+        said = []
+        if row["left_out"]:
+            said.append(f"{row['left_out']:,} by more than a day, which are left out: they are about something else")
+        if row["counted"]:
+            said.append(f"{row['counted']:,} by less than a day, as clocks that differ make it, which count")
+        text = f"Signals dated before their trace began: {'; '.join(said)}."
+        notes.append({"agent": row["agent"], "reason": "before_trace", "text": text})
+    return notes
 
 
 def _said(model: int, fitted: Refit, decision: versions.Decision) -> JobResult:
@@ -153,7 +176,7 @@ def _score(context: "JobContext", active: dict[str, Any]) -> JobResult | None:
 
 
 def _scores(kept: dict[str, Any], material: Material, measured: rewards.Evidence) -> pl.DataFrame:
-    """The reward of every trace of `material` by the version whose state is `kept`: trace_id, mean, sd, signals."""
+    """The reward of every trace of `material` by the version whose state is `kept` (`reward_rows.WRITTEN`)."""
     facts, signals = material.facts, measured.signals
     measuring = measurement.MeasurementConfig(judges=judge_qualities(signals))
     found = measurement.fit(measured.traces, signals, measuring)
@@ -166,10 +189,16 @@ def _scores(kept: dict[str, Any], material: Material, measured: rewards.Evidence
     segments = segment_of(facts, material.selection.categories)
     evidence = apply_again(aligned(facts, found.evidence), scopes, facts["agent"], segments, without)
     model = TraceModel.of(kept["model"])
-    prior = model.prior(facts, material.tokens)
+    corrections = [Correction.of(one) for one in kept.get("corrections", [])]
+    prior = correct(facts, material.tokens, segments, model.prior(facts, material.tokens), corrections, scopes)
     mean, sd, _ = rewards_of(model, prior, evidence, leniency_of(facts["user_id"], found.leniency))
     own = facts.select("trace_id").join(found.evidence, on="trace_id", how="left", maintain_order="left")
-    return facts.select("trace_id").with_columns(mean=mean, sd=sd, signals=own["signals"].fill_null(0))
+    return facts.select("trace_id").with_columns(
+        *outcome_columns(facts["agent"], evidence, found.parameters["agents"]),
+        mean=mean,
+        sd=sd,
+        signals=own["signals"].fill_null(0),
+    )
 
 
 def _writing(context: "JobContext", begin: float) -> Callable[[float], None]:
@@ -182,13 +211,7 @@ def _fall_back(context: "JobContext", active: dict[str, Any] | None, notes: list
     evidence = rewards.evidence(context.store, EVIDENCE_KINDS)
     context.progress(0.3, f"fitting {evidence.traces.height} traces and {evidence.signals.height} signals")
     fitted, held = context.compute(_fall_back_fit, evidence, context.random)
-    newest = reward_versions.versions(context.store, 1)
-    metrics = reward_versions.metrics(context.store)
-    decision = versions.decide(
-        empirical_bayes.METHOD, held.metrics, active,
-        metrics.filter(pl.col("reward_model_id") == active["reward_model_id"]) if active else metrics.head(0),
-        newest=int(newest["reward_model_id"][0]) if newest.height else None,
-    )  # fmt: skip
+    decision = _decision(context, empirical_bayes.METHOD, held.metrics, active)
     context.progress(0.9, "writing rewards")
     used = int(fitted.rewards["signals"].sum())
     report = Report(
@@ -200,7 +223,8 @@ def _fall_back(context: "JobContext", active: dict[str, Any] | None, notes: list
         calibration=held.bins,
     )
     model = _publish(
-        context, empirical_bayes.METHOD, {**fitted.parameters, "notes": [*notes, *fitted.notes.to_dicts()]},
+        context, empirical_bayes.METHOD,
+        {**fitted.parameters, "notes": [*notes, *fitted.notes.to_dicts(), *_before_trace(evidence.before_trace)]},
         evidence.traces.join(fitted.rewards, on="trace_id"), fitted.rewards, fitted.cells, used, evidence.data_version,
         report,
     )  # fmt: skip

@@ -4,10 +4,16 @@ Only some traces have signals of their own, and volunteered ones come mostly fro
 alone is biased. The others have what their task predicts, and they all err together when that is off:
 
     mean    = (n / N) mean over the n observed traces + (1 - n / N) mean over the others
-    var     = (n / N)^2 var(mean over the observed, clustered by user) + (sum of the others' task sd / N)^2
+    var     = (n / N)^2 var(mean over the observed, clustered by user)
+              + sum over tasks of (n_task / N)^2 (sd_task^2 - shared_task^2)
+              + (sum over tasks of n_task / N shared_task)^2
+              + sum over the others of (sd_trace^2 - sd_task^2) / N^2
 
-The second term takes the errors of tasks as fully correlated, which they are as far as they rest on the agent's mean:
-the interval is at least as wide as it should be.
+with n_task the others of a task. The shared part of a task's sd is what the agent's mean does to it, which is the same
+error everywhere; the rest is the task's own and averages out. The means of tasks (`empirical_bayes`) know both apart:
+simulated, 95 % intervals cover .940 (30 tasks, 8 of 48 traces seen) and .949 (60 tasks, 3 of 23). The model of single
+traces does not know what the errors of its tasks have in common: there the whole sd of a task counts as shared, as if
+all were the same error, and the interval is wider than it need be (in the simulations above it covers 1.00).
 """
 
 import polars as pl
@@ -26,27 +32,46 @@ REWARDED = pl.Schema(
         "signals": pl.Int64(),
     }
 )
-TASK_SDS = pl.Schema({"agent": pl.String(), "task": pl.String(), "sd": pl.Float64()})
+TASK_SDS = pl.Schema(
+    {
+        "agent": pl.String(),
+        "task": pl.String(),
+        "sd": pl.Float64(),
+        "shared_sd": pl.Float64(),  # the part of sd that the tasks of the agent have in common
+    }
+)
 
 
 def mean_rewards(rewarded: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
     """The mean reward of each agent and arm (columns of `exploration.rates.ARMS`).
 
-    Args: `rewarded` (REWARDED), one row a trace; `cells` (TASK_SDS), the standard deviation of each task's mean. `n`
-    counts traces with signals of their own, `traces` all; without any of them mean and sd are null.
+    Args: `rewarded` (REWARDED), one row a trace; `cells` (TASK_SDS), the standard deviation of each task's mean and its
+    shared part. `n` counts traces with signals of their own, `traces` all; without any of them mean and sd are null.
     Raises: `ContractError` for other columns.
     """
     rewarded = require(rewarded, REWARDED, "mean rewards", not_null=["mean", "sd", "signals"], unit_interval=["mean"])
-    cells = require(cells, TASK_SDS, "task standard deviations", not_null=["sd"])
+    cells = require(cells, TASK_SDS, "task standard deviations", not_null=["sd", "shared_sd"])
     observed = arm_posteriors(rewarded.drop("task"))
     others = (
         rewarded.filter((pl.col("signals") == 0) & pl.col("agent").is_not_null() & pl.col("arm").is_not_null())
         .join(cells.rename({"sd": "task_sd"}), on=["agent", "task"], how="left", nulls_equal=True)
+        # A trace whose task is not among the cells counts with all of its own uncertainty, as shared.
+        .with_columns(shared=pl.coalesce("shared_sd", "task_sd", "sd"), whole=pl.coalesce("task_sd", "sd"))
+        .group_by("agent", "arm", "task")
+        .agg(
+            count=pl.len().cast(pl.Float64),
+            total=pl.col("mean").sum(),
+            shared=pl.col("shared").sum(),
+            own=(pl.col("whole") ** 2 - pl.col("shared") ** 2).clip(lower_bound=0.0).mean(),
+            single=(pl.col("sd") ** 2 - pl.col("whole") ** 2).clip(lower_bound=0.0).sum(),
+        )
         .group_by("agent", "arm")
         .agg(
-            other_mean=pl.col("mean").mean(),
-            # A trace whose task is not among the cells counts with all of its own uncertainty.
-            shared_sd=pl.coalesce("task_sd", "sd").mean(),
+            other_mean=pl.col("total").sum() / pl.col("count").sum(),
+            other_variance=(
+                pl.col("shared").sum() ** 2 + (pl.col("count") ** 2 * pl.col("own")).sum() + pl.col("single").sum()
+            )
+            / pl.col("count").sum() ** 2,
         )
     )
     share = pl.col("n") / pl.col("traces")
@@ -55,7 +80,7 @@ def mean_rewards(rewarded: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
         observed.join(others, on=["agent", "arm"], how="left", maintain_order="left")
         .with_columns(
             mean=share * pl.col("mean") + rest * pl.col("other_mean").fill_null(0.0),
-            sd=((share * pl.col("sd")) ** 2 + (rest * pl.col("shared_sd").fill_null(0.0)) ** 2).sqrt(),
+            sd=((share * pl.col("sd")) ** 2 + rest**2 * pl.col("other_variance").fill_null(0.0)).sqrt(),
         )
         .select(list(ARMS))
     )

@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from store.frames import UTC_TIME, declare
+from pipelines.stats.contract import NOTES
+from store.rewards import MEASURED_SIGNALS as SIGNALS
+from store.rewards import MEASURED_TRACES as TRACES
 
 __all__ = [
     "ANCHOR_RATE",
@@ -25,36 +27,6 @@ __all__ = [
     "MeasurementFit",
 ]
 
-TRACES = declare(
-    {
-        "trace_id": pl.String,
-        "user_id": pl.String,
-        "session_id": pl.String,
-        "agent": pl.String,
-        "arm": pl.String,
-        "task": pl.String,
-        "started_at": UTC_TIME,
-        "ended_at": UTC_TIME,
-        "segment": pl.String,  # of the person, as metadata state it; null, or no such column, where none is stated
-    }
-)
-SIGNALS = declare(
-    {
-        "trace_id": pl.String,  # the trace it is about: the one it names, else the one it was linked to
-        "session_id": pl.String,
-        "user_id": pl.String,
-        "kind": pl.String,
-        "name": pl.String,
-        "item": pl.String,
-        "value": pl.Float64,
-        "position": pl.Int32,
-        "propensity": pl.Float64,
-        "base_rank": pl.Int32,  # of an impression: its rank before positions were drawn (metadata.base_rank)
-        "solicited": pl.Boolean,
-        "annotator_kind": pl.String,
-        "occurred_at": UTC_TIME,
-    }
-)
 EVIDENCE = pl.Schema(
     {
         "trace_id": pl.String(),
@@ -146,7 +118,6 @@ ANCHOR_RATE = pl.Schema(
         "rho_upper": pl.Float64(),
     }
 )
-NOTES = pl.Schema({"agent": pl.String(), "reason": pl.String(), "text": pl.String()})
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,10 @@ import polars as pl
 
 from pipelines.stats.contract import require
 from store.errors import SettingsError
+from store.rewards import SIGNALS
 
 __all__ = ["DEFAULT_RELIABILITY", "OBSERVED", "SIGNALS", "Observations", "observe"]
 
-SIGNALS = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "kind": pl.String(),
-        "value": pl.Float64(),
-        "annotator_kind": pl.String(),
-        "solicited": pl.Boolean(),
-    }
-)
 OBSERVED = pl.Schema(
     {
         "trace_id": pl.String(),

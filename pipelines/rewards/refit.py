@@ -4,6 +4,7 @@ Pure functions over frames. `refit` gives everything a version is made of, or ra
 the fallback (`empirical_bayes`) is used instead.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +16,13 @@ from pipelines.rewards import calibration, measurement, trace_model
 from pipelines.rewards.features import fit_encoder, metadata_name
 from pipelines.rewards.labels import Labels, choose_labels, judge_qualities
 from pipelines.rewards.leakage import Refused, refuse
+from pipelines.rewards.outcome import outcomes
 from pipelines.rewards.segment_means import segment_means
 from pipelines.rewards.stated import Evidence, Scoped, apply_weights, scoped_weights
 from pipelines.rewards.trace_model import Prior, TraceModel
+from pipelines.rewards.weighted_agents import Correction, fit_corrections
 
-__all__ = ["Refit", "aligned", "leniency_of", "refit", "rewards_of", "segment_of"]
+__all__ = ["Refit", "aligned", "leniency_of", "outcome_columns", "refit", "rewards_of", "segment_of"]
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +41,7 @@ class Refit:
     segment_means: pl.DataFrame
     people: pl.DataFrame
     scopes: list[Scoped]
+    corrections: list[Correction]
     parameters: dict[str, Any]
     notes: list[dict[str, Any]]
 
@@ -82,7 +86,7 @@ def refit(
         facts, token_names, [p for p in numbers if metadata_name(p) not in out],
         [p for p in categories if metadata_name(p) not in out],
     )  # fmt: skip
-    model, prior = trace_model.fit(facts, tokens, encoder, evidence.location, evidence.precision, config)
+    model, prior = trace_model.fit(facts, tokens, encoder, whole.location, whole.precision, config)
     leniency = leniency_of(facts["user_id"], measured.leniency)
     calibrates = labels.basis == "solicited"
     spread_of_people = float(np.median(leniency)) if len(at) else 0.0
@@ -90,11 +94,15 @@ def refit(
         link = calibration.fit_link(prior.mean[at], prior.variance[at] + spread_of_people, label, labels.basis, asking)
         model = replace(model, link=link)
     metrics, bins = _held_out(model, prior, facts, at, label, labels.basis, spread_of_people, random)
+    prior, corrections, weight_notes = fit_corrections(
+        facts, tokens, segments, encoder, prior, evidence, scoped, config
+    )
     mean, sd, variance = rewards_of(model, prior, evidence, leniency)
+    fits = measured.parameters["agents"]
     rewards = pl.DataFrame(
         {"trace_id": facts["trace_id"], "mean": mean, "sd": sd, "signals": own_signals},
         schema_overrides={"signals": pl.Int32},
-    )
+    ).with_columns(outcome_columns(facts["agent"], evidence, fits))
     rewarded = facts.select("trace_id", "agent", "arm", "task", "user_id").with_columns(
         segment=segments, mean=mean, sd=sd, signals=rewards["signals"]
     )
@@ -105,15 +113,16 @@ def refit(
         metrics=metrics,
         bins=bins,
         weights=trace_model.weights(model),
-        loadings=_loadings(measured.loadings),
+        loadings=measured.loadings,
         segment_means=segment_means(rewarded),
         people=measured.leniency.rename({"sd": "leniency_sd"}),
         scopes=scoped,
+        corrections=corrections,
         parameters={
             **_parameters(model, measured, labels, scoped, refused, evidence, prior, variance),
             "judges": {name: vars(one) for name, one in measuring.judges.items()},
         },
-        notes=_notes(model, measured.notes, labels, refused, scoped, facts.height),
+        notes=_notes(model, measured.notes, labels, refused, scoped, facts.height) + weight_notes,
     )
 
 
@@ -129,6 +138,13 @@ def rewards_of(model: TraceModel, prior: Prior, evidence: Evidence, leniency: Fl
     fused = trace_model.fuse(prior, evidence.location, evidence.precision)
     mean, sd = calibration.reward_moments(fused.mean, fused.variance + leniency, model.link)
     return mean, sd, fused.variance
+
+
+def outcome_columns(agents: pl.Series, evidence: Evidence, fits: Sequence[Mapping[str, Any]]) -> list[pl.Series]:
+    """The columns outcome and outcome_sd of rewards; null where a trace's signals say next to nothing."""
+    found = outcomes(agents, evidence.location, evidence.precision, fits)
+    names = ("outcome", "outcome_sd")
+    return [pl.Series(name, values, nan_to_null=True) for name, values in zip(names, found, strict=True)]
 
 
 def leniency_of(users: pl.Series, leniency: pl.DataFrame) -> Floats:
@@ -220,17 +236,11 @@ def _cells(rewarded: pl.DataFrame, model: TraceModel, evidence: Evidence) -> pl.
             raw_mean=pl.when(pl.col("raw_mean").is_finite()).then(pl.col("raw_mean")),
             sd=(pl.col("own") ** 2 + pl.col("shared").fill_null(task.variance) * pl.col("slope") ** 2).sqrt(),
         )
-        .select("agent", "task", "traces", "observed", "raw_mean", "mean", "sd")
+        # What tasks have in common, the errors of loadings, link and features, is not in sd: all of it stands for that.
+        .with_columns(shared_sd=pl.col("sd"))
+        .select("agent", "task", "traces", "observed", "raw_mean", "mean", "sd", "shared_sd")
         .sort("agent", "task", nulls_last=True)
     )
-
-
-def _loadings(loadings: pl.DataFrame) -> pl.DataFrame:
-    """As the store keeps them."""
-    return loadings.select(
-        "agent", "kind", "name", "signals", "users", "loading", "loading_sd", "intercept", "intercept_sd", "weight",
-        "anchor", "basis", "note",
-    )  # fmt: skip
 
 
 def _parameters(

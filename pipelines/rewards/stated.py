@@ -17,7 +17,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["REVEALED_KINDS", "STATED_KINDS", "Evidence", "Scoped", "apply_again", "apply_weights", "scoped_weights"]
+__all__ = [
+    "REVEALED_KINDS", "STATED_KINDS", "Evidence", "Scoped", "apply_again", "apply_weights", "scoped_weights",
+    "weighted_rows",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -110,20 +113,25 @@ def apply_again(
     Whether a segment has evidence of both sides was decided there, on all traces, and holds for these as well. A
     segment that is not among the `scopes` has no weight until the next fit.
     """
-    applied = pl.DataFrame(
-        [(one.agent, one.segment, one.weight) for one in scopes if one.note is None],
-        schema={"agent": pl.String(), "segment": pl.String(), "weight": pl.Float64()},
-        orient="row",
-    )
-    weight = _exact_weights(applied, agents, segments)
+    weight = _exact_weights(scopes, agents, segments)
     if np.all(weight == 0.5):
         return whole
     stated, revealed = _side(whole, without(STATED_KINDS)), _side(whole, without(REVEALED_KINDS))
     return _weighed(whole, stated, revealed, weight)
 
 
-def _exact_weights(applied: pl.DataFrame, agents: pl.Series, segments: pl.Series) -> Floats:
-    """The weight of just this agent and just this segment, null for none; else .5."""
+def weighted_rows(scopes: Sequence[Scoped], agents: pl.Series, segments: pl.Series) -> NDArray[np.bool_]:
+    """Which traces have a weight other than .5 that was applied."""
+    return np.asarray(_exact_weights(scopes, agents, segments) != 0.5)
+
+
+def _exact_weights(scopes: Sequence[Scoped], agents: pl.Series, segments: pl.Series) -> Floats:
+    """The weight that was applied to just this agent and just this segment, null for none; else .5."""
+    applied = pl.DataFrame(
+        [(one.agent, one.segment, one.weight) for one in scopes if one.note is None],
+        schema={"agent": pl.String(), "segment": pl.String(), "weight": pl.Float64()},
+        orient="row",
+    )
     rows = pl.DataFrame({"agent": agents.cast(pl.String), "segment": segments.cast(pl.String)})
     found = rows.join(applied, on=["agent", "segment"], how="left", nulls_equal=True, maintain_order="left")
     return found["weight"].fill_null(0.5).to_numpy()

@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from store.errors import JobError
 
-__all__ = ["ContractError", "FitRefused", "codes", "numbers", "require", "within"]
+__all__ = ["NOTES", "ContractError", "FitRefused", "codes", "numbers", "require", "within"]
+
+# What weakens the numbers of an agent (null: of all): a stable key and a sentence.
+NOTES = pl.Schema({"agent": pl.String(), "reason": pl.String(), "text": pl.String()})
 
 
 class ContractError(JobError):

@@ -37,5 +37,18 @@ def test_no_diamond_where_it_would_say_nothing(changes):
 def test_shares_below_the_minimum_are_not_shown():
     assert signal_panels._share(3, 19) == "not enough data: 19 of 20"
     assert signal_panels._share(50, 200).startswith("25.0 % up (")
-    assert signal_panels._with_error(None, None) == "not estimated"
-    assert signal_panels._with_error(1.0, None) == "1.00 (fixed)"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        ((None, None, None, None), "not estimated"),
+        ((1.0, None, None, None), "1.00 (fixed)"),
+        ((1.0, 0.0, 1.0, 1.0), "1.00 (fixed)"),
+        ((0.8, 0.2, 0.55, 1.3), "0.80 (0.55 to 1.30)"),
+        # A version of before limits were kept.
+        ((0.8, 0.1, None, None), "0.80 (0.60 to 1.00)"),
+    ],
+)
+def test_a_loading_is_shown_with_its_own_limits(estimate, shown):
+    assert signal_panels._with_limits(*estimate) == shown

@@ -28,7 +28,7 @@ REASONS = {
     "outcome in disguise": ({"gives_away_label"}, set(), "no_lists"),
     "no spans": ({"no_anchor"}, {"no_steps"}, "no_lists"),
     "no times": ({"no_anchor"}, set(), "no_lists"),
-    "early signals": ({"no_anchor"}, set(), "no_lists"),
+    "early signals": ({"before_trace", "no_signals"}, {"no_signals"}, "no_lists"),
     "hostile names": ({"no_anchor"}, set(), None),
     "extreme numbers": ({"no_anchor", "unknown_kind"}, set(), "no_features"),
 }

@@ -50,7 +50,8 @@ def filled(store, publish):
     def work(connection):
         connection.execute("INSERT INTO reward_models VALUES (1, 'm', $now, 1, 1, 1, '{}', 'c', true)", {"now": START})
         connection.executemany(
-            "INSERT INTO rewards VALUES (?, 1, ?, ?, 1)", [(t, m, s) for t, (m, s) in REWARDS.items()]
+            "INSERT INTO rewards (trace_id, reward_model_id, mean, sd, signals) VALUES (?, 1, ?, ?, 1)",
+            [(t, m, s) for t, (m, s) in REWARDS.items()],
         )
 
     store.write(work)
@@ -180,8 +181,28 @@ def _add_batch(connection, number, rejected, day):
     )
 
 
+def _add_arm(connection, name, state, by):
+    connection.execute(
+        """INSERT INTO arms VALUES ('a', $name, 'prompt', $state, false, NULL, '{}', 'operator', 'r', $by, $now,
+        $now)""",
+        {"name": name, "state": state, "by": by, "now": START},
+    )
+
+
+def _add_violation(connection, trace, day):
+    connection.execute(
+        """INSERT INTO guardrail_violations (agent, guardrail_id, trace_id, found_at, detail, action)
+        VALUES ('a', 'g', $trace, $at, 'd', 'alert')""",
+        {"trace": trace, "at": START + timedelta(days=day)},
+    )
+
+
 def test_waiting_counts_only_what_an_operator_has_to_do(store):
     def work(connection):
+        for arm in [("on", "enabled", "trimtab"), ("mine", "off", "Ada"), ("kill", "off", "trimtab")]:
+            _add_arm(connection, *arm)
+        for trace, day in [("t1", 0), ("t2", 0), ("t3", 5)]:
+            _add_violation(connection, trace, day)
         for number, state in enumerate(["proposed", "proposed", "active", "rejected"]):
             _add_lesson(connection, number, state)
         for state in ("recommended", "applied"):
@@ -192,10 +213,10 @@ def test_waiting_counts_only_what_an_operator_has_to_do(store):
             _add_batch(connection, *batch)
 
     store.write(work)
-    assert overview.waiting(store, Scope()).row(0) == (2, 1, 1, 2, 7)
-    assert overview.waiting(store, Scope(since=START + timedelta(days=1))).row(0) == (2, 1, 1, 1, 3)
+    assert overview.waiting(store, Scope()).row(0) == (2, 1, 3, 1, 1, 2, 7)
+    assert overview.waiting(store, Scope(since=START + timedelta(days=1))).row(0) == (2, 1, 1, 1, 1, 1, 3)
 
 
 def test_nothing_waits_in_an_empty_store(store):
-    assert overview.waiting(store, Scope()).row(0) == (0, 0, 0, 0, 0)
+    assert overview.waiting(store, Scope()).row(0) == (0, 0, 0, 0, 0, 0, 0)
     assert overview.extent(store).row(0, named=True)["newest"] is None

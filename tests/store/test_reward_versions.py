@@ -36,7 +36,10 @@ def test_a_version_keeps_its_whole_report(store, traces, clock):
     bins = pl.DataFrame([("users", 0, 0.4, 0.5, 0.3, 0.7, 20, "solicited")], schema=reward_versions.BINS, orient="row")
     means = pl.DataFrame([("shop", "a", "x", 0.5, None, 3, 4, 1)], schema=reward_versions.SEGMENT_MEANS, orient="row")
     loading = pl.DataFrame(
-        [("shop", "thumb", "asked", 9, 8, 1.0, 0.0, 0.0, 0.0, 1.0, True, "solicited", None)],
+        [
+            ("shop", "thumb", "asked", 9, 8, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, True, "solicited", None),
+            ("shop", "copy", None, 4, 3, 0.6, 0.2, 0.3, 1.1, -1.0, 0.1, -1.3, -0.9, 0.5, False, "observed", None),
+        ],
         schema=reward_versions.LOADINGS, orient="row",
     )  # fmt: skip
     _publish(

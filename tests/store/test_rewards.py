@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from pipelines.stats.pass_k import pass_k
-from store import links, meta, reward_rows, reward_versions, rewards
+from store import links, meta, result_rows, reward_versions, rewards
 from store.reward_versions import Report
 from store.scope import ACTIVE_REWARDS
 
@@ -81,7 +81,7 @@ def test_rewards_of_the_last_versions_and_of_the_one_in_use_are_kept(store, trac
 @pytest.fixture
 def small_slices(monkeypatch):
     """One reward a transaction."""
-    monkeypatch.setattr(reward_rows, "SLICE", 1)
+    monkeypatch.setattr(result_rows, "SLICE", 1)
 
 
 class Interrupted(Exception):

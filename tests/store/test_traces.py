@@ -65,9 +65,9 @@ def filled(store, publish):
                 {"m": model, "now": START, "active": active},
             )
         for trace_id, (mean, sd, signals) in REWARDS.items():
-            connection.execute("INSERT INTO rewards VALUES ($t, 2, $m, $s, $n)",
+            connection.execute("INSERT INTO rewards VALUES ($t, 2, $m, $s, $n, NULL, NULL)",
                                {"t": trace_id, "m": mean, "s": sd, "n": signals})  # fmt: skip
-            connection.execute("INSERT INTO rewards VALUES ($t, 1, 0.99, 0.5, 9)", {"t": trace_id})
+            connection.execute("INSERT INTO rewards VALUES ($t, 1, 0.99, 0.5, 9, NULL, NULL)", {"t": trace_id})
 
     store.write(work)
     return store

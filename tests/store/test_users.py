@@ -19,7 +19,7 @@ def _reward(store, means, *, signals=1):
             "INSERT INTO reward_models VALUES (1, 'm', $now, 1, 1, 1, '{}', 'c', true)", {"now": store.clock.now()}
         )
         for trace, mean in means.items():
-            connection.execute("INSERT INTO rewards VALUES (?, 1, ?, 0.1, ?)", [trace, mean, signals])
+            connection.execute("INSERT INTO rewards VALUES (?, 1, ?, 0.1, ?, NULL, NULL)", [trace, mean, signals])
 
     store.write(work)
 

@@ -87,7 +87,7 @@ def test_arms_get_the_effect_that_their_counterfactuals_have(deployed):
     known = held.traces.join(truth.select("trace_id", "quality"), on="trace_id", maintain_order="left")
     traces = known.with_columns(reward="quality").drop("quality")
     credited = assign(traces, held.steps, held.parallel, np.random.default_rng(1))
-    found = arm_credits(credited, held.choices, np.random.default_rng(1))
+    found = arm_credits(credited, held.choices)
     assert set(found["agent"]) == {"shop-assistant", "travel-desk"}
     eligible = held.choices.filter(pl.col("propensity") < 1.0).join(
         traces.select("trace_no", "agent", "reward"), on="trace_no"

@@ -18,17 +18,17 @@ def _tools(traces, steps, *, seed=1, config=None):
 
 
 def test_intervals_of_tools_cover_the_exact_mean_decision_credit():
-    """Over 40 deployments of 600 traces: how often the exact mean Q - V of the steps with each tool lies inside."""
+    """Over 120 deployments of 600 traces: how often the exact mean Q - V of the steps with each tool lies inside."""
     hits, total = 0, 0
-    for seed in range(40):
+    for seed in range(120):
         played = process(600, seed=100 + seed, users=80)
         exact = played.steps.with_columns(exact=pl.Series(played.decision)).group_by("name").agg(pl.col("exact").mean())
         found = _tools(played.traces, played.steps, seed=seed, config=ToolConfig(replicates=150))
         joined = found.filter(pl.col("scope") == "tool").join(exact, left_on="tool", right_on="name")
         hits += int(joined["exact"].is_between(joined["lower"], joined["upper"]).sum())
         total += joined.height
-    assert total == 120
-    assert 0.90 <= hits / total <= 0.99
+    assert total == 360
+    assert 0.93 <= hits / total <= 0.97
 
 
 def test_every_scope_is_reported_with_n_interval_q_and_basis():
@@ -96,7 +96,7 @@ P = {"old": 0.8, "new": 0.1, "bad": 0.1}
 GAIN = {"old": 0.0, "new": 0.25, "bad": -0.2}
 
 
-def _arms(seed, n=3_000, propensities=True):
+def _arms(seed, n=3_000, propensities=True, users=200):
     """Arms drawn with logged propensities that depend on the task, which matters for the reward as well."""
     rng = np.random.default_rng(seed)
     hard = rng.random(n) < 0.5
@@ -104,7 +104,7 @@ def _arms(seed, n=3_000, propensities=True):
     drawn = [str(rng.choice(list(P), p=list(listed[int(h)].values()))) for h in hard]
     chance = np.where(hard, 0.3, 0.6) + np.array([GAIN[arm] for arm in drawn])
     traces = traces_frame(
-        (rng.random(n) < chance).astype(float).tolist(), users=[f"u{i % 200}" for i in range(n)], arm=drawn,
+        (rng.random(n) < chance).astype(float).tolist(), users=[f"u{i % users}" for i in range(n)], arm=drawn,
         task=["hard" if h else "easy" for h in hard],
     )  # fmt: skip
     logged = pl.DataFrame(
@@ -120,24 +120,26 @@ def _arms(seed, n=3_000, propensities=True):
     return assign(traces, steps, NONE, np.random.default_rng(0)), logged, {arm: GAIN[arm] - policy for arm in P}
 
 
-def test_arms_drawn_at_random_get_a_causal_credit_that_covers_the_truth():
-    hits, total, naive = 0, 0, []
-    for seed in range(25):
-        credited, logged, truth = _arms(seed)
-        found = arm_credits(credited, logged, np.random.default_rng(seed), ToolConfig(replicates=150))
+@pytest.mark.parametrize(("n", "users", "deployments"), [(400, 25, 400), (2_000, 200, 150)])
+def test_arms_drawn_at_random_get_a_causal_credit_that_covers_the_truth(n, users, deployments):
+    """Few users and draws as well as many. Of 800 and 400 deployments .946 and .953, of single arms .934 to .965."""
+    hits, naive = dict.fromkeys(P, 0), []
+    for seed in range(5_000, 5_000 + deployments):
+        credited, logged, truth = _arms(seed, n, users=users)
+        found = arm_credits(credited, logged)
         assert set(found["basis"]) == {"causal"}
         for row in found.to_dicts():
-            hits += row["lower"] <= truth[row["tool"]] <= row["upper"]
-            total += 1
+            hits[row["tool"]] += row["lower"] <= truth[row["tool"]] <= row["upper"]
         rewards = credited.outcomes.mean
         naive.append(rewards[(logged["arm"] == "new").to_numpy()].mean() - rewards.mean() - truth["new"])
-    assert 0.90 <= hits / total <= 1.0
+    assert 0.93 <= sum(hits.values()) / (3 * deployments) <= 0.97, hits
+    assert min(hits.values()) / deployments >= 0.92, hits
     assert abs(np.mean(naive)) > 0.04  # the raw mean of the arm is off: it was drawn where tasks are hard
 
 
 def test_the_drawn_arms_propensity_alone_is_enough():
     credited, logged, truth = _arms(3, propensities=False)
-    found = arm_credits(credited, logged, np.random.default_rng(3))
+    found = arm_credits(credited, logged)
     for row in found.to_dicts():
         assert row["estimate"] == pytest.approx(truth[row["tool"]], abs=0.08)
 
@@ -158,7 +160,7 @@ def test_one_bad_propensity_takes_the_causal_number_away_and_says_why(value, rea
     broken = logged.with_columns(
         propensity=pl.when(pl.col("trace_no") == 17).then(pl.lit(value, dtype=pl.Float64)).otherwise("propensity")
     )
-    found = arm_credits(credited, broken, np.random.default_rng(1))
+    found = arm_credits(credited, broken)
     assert set(found["reason"]) == {reason}
     assert set(found["basis"]) == {"predictive"}
     assert found["estimate"].null_count() == found.height == 3
@@ -170,11 +172,11 @@ def test_a_logged_distribution_that_is_none_is_refused(text):
     broken = logged.with_columns(
         propensities=pl.when(pl.col("trace_no") == 17).then(pl.lit(text)).otherwise("propensities")
     )
-    assert set(arm_credits(credited, broken, np.random.default_rng(1))["reason"]) == {"invalid_propensities"}
+    assert set(arm_credits(credited, broken)["reason"]) == {"invalid_propensities"}
 
 
 def test_an_arm_that_is_always_drawn_was_not_randomised():
     credited, logged, _ = _arms(2, n=300)
     forced = logged.with_columns(propensity=pl.lit(1.0), propensities=pl.lit(None, dtype=pl.String))
-    found = arm_credits(credited, forced, np.random.default_rng(1))
+    found = arm_credits(credited, forced)
     assert set(found["reason"]) == {"not_randomised"}

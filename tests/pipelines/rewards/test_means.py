@@ -4,7 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipelines.rewards import empirical_bayes
 from pipelines.rewards.means import REWARDED, TASK_SDS, mean_rewards
+
+REPEATS = 500
 
 
 def _rows(count, *, mean, sd, signals, task="t", arm="a"):
@@ -19,8 +22,8 @@ def _cells(*rows):
 
 
 def test_the_mean_is_over_all_traces_not_over_those_who_spoke():
-    rows = _rows(100, mean=0.2, sd=0.1, signals=1) + _rows(900, mean=0.7, sd=0.4, signals=0)
-    (row,) = mean_rewards(pl.DataFrame(rows, schema=REWARDED), _cells(("x", "t", 0.05))).to_dicts()
+    rows = _rows(100, mean=0.2, sd=0.1, signals=1) + _rows(900, mean=0.7, sd=0.05, signals=0)
+    (row,) = mean_rewards(pl.DataFrame(rows, schema=REWARDED), _cells(("x", "t", 0.05, 0.05))).to_dicts()
     assert row["mean"] == pytest.approx(0.65)
     assert (row["n"], row["traces"]) == (100, 1000)
     observed_sd = 0.1 / np.sqrt(100)
@@ -28,7 +31,7 @@ def test_the_mean_is_over_all_traces_not_over_those_who_spoke():
 
 
 def test_more_traces_without_signals_do_not_make_it_surer():
-    cells = _cells(("x", "t", 0.06))
+    cells = _cells(("x", "t", 0.06, 0.06))
     few = mean_rewards(
         pl.DataFrame(_rows(50, mean=0.5, sd=0.1, signals=1) + _rows(500, mean=0.5, sd=0.4, signals=0), schema=REWARDED),
         cells,
@@ -52,28 +55,60 @@ def test_with_all_traces_observed_it_is_the_plain_mean():
 
 def test_without_any_signal_there_is_no_mean():
     (row,) = mean_rewards(
-        pl.DataFrame(_rows(40, mean=0.5, sd=0.4, signals=0), schema=REWARDED), _cells(("x", "t", 0.3))
+        pl.DataFrame(_rows(40, mean=0.5, sd=0.4, signals=0), schema=REWARDED), _cells(("x", "t", 0.3, 0.3))
     ).to_dicts()
     assert row["mean"] is None
     assert row["n"] == 0
 
 
-def test_the_interval_covers_the_truth_when_only_the_unhappy_speak():
-    """An agent with 20 tasks; in each few traces are verified, the rest carry their task's posterior."""
+def test_what_is_a_tasks_own_averages_out_and_what_is_shared_does_not():
+    rows = _rows(10, mean=0.5, sd=0.1, signals=1, task="0")
+    rows += [row for task in range(16) for row in _rows(100, mean=0.5, sd=0.2, signals=0, task=str(task))]
+    frame = pl.DataFrame(rows, schema=REWARDED)
+
+    def sd(shared):
+        cells = _cells(*(("x", str(task), 0.2, shared) for task in range(16)))
+        (row,) = mean_rewards(frame, cells).to_dicts()
+        return row["sd"]
+
+    observed = 10 / 1610 * 0.1 / np.sqrt(10)
+    rest = 1600 / 1610
+    assert sd(0.0) == pytest.approx(np.hypot(observed, rest * 0.2 / 4), rel=1e-6)
+    assert sd(0.2) == pytest.approx(np.hypot(observed, rest * 0.2), rel=1e-6)
+    assert sd(0.12) == pytest.approx(np.sqrt(observed**2 + rest**2 * (0.16**2 / 16 + 0.12**2)), rel=1e-6)
+
+
+def _world(random, tasks, observed, silent, concentration):
+    """Traces of one agent whose quality varies within and between tasks; few have a checked outcome. The true mean."""
+    agent = random.beta(14, 6)
+    rates = random.beta(concentration * agent, concentration * (1 - agent), tasks)
+    task = np.repeat(np.arange(tasks), observed + silent)
+    within = 1 / 9  # of a class of evidence with reliability .9
+    quality = random.beta(within * rates[task], within * (1 - rates[task]))
+    seen = np.tile(np.arange(observed + silent) < observed, tasks)
+    ids = np.array([f"t{i}" for i in range(len(task))])
+    traces = pl.DataFrame(
+        {"trace_id": ids, "agent": "x", "task": task.astype(str), "user_id": [f"u{i}" for i in range(len(task))]}
+    )
+    signals = pl.DataFrame(
+        {
+            "trace_id": ids[seen], "kind": "outcome",
+            "value": (random.random(int(seen.sum())) < quality[seen]).astype(float), "annotator_kind": "code",
+            "solicited": None,
+        },
+        schema=empirical_bayes.SIGNALS,
+    )  # fmt: skip
+    return traces, signals, float(quality.mean())
+
+
+@pytest.mark.parametrize(("tasks", "observed", "silent"), [(30, 8, 40), (60, 3, 20)])
+def test_intervals_of_the_fallbacks_means_cover(tasks, observed, silent):
     random = np.random.default_rng(5)
     covered = 0
-    for _ in range(200):
-        truth = random.beta(7, 3, 20)
-        rows, cells, total = [], [], 0.0
-        for task, rate in enumerate(truth):
-            outcomes = random.random(10) < rate
-            total += outcomes.sum() + 90 * rate
-            good, bad = outcomes.sum() + 3.5, (~outcomes).sum() + 1.5
-            mean, sd = good / (good + bad), np.sqrt(good * bad / (good + bad) ** 2 / (good + bad + 1))
-            cells.append(("x", str(task), sd))
-            for value in outcomes:
-                rows += _rows(1, mean=0.97 if value else 0.03, sd=0.05, signals=1, task=str(task))
-            rows += _rows(90, mean=mean, sd=0.4, signals=0, task=str(task))
-        (row,) = mean_rewards(pl.DataFrame(rows, schema=REWARDED), _cells(*cells)).to_dicts()
-        covered += abs(row["mean"] - total / 2000) <= 1.96 * row["sd"]
-    assert covered >= 188  # 1.0 of 400: errors of tasks count as fully correlated, which they are at most
+    for _ in range(REPEATS):
+        traces, signals, truth = _world(random, tasks, observed, silent, concentration=6.0)
+        fitted = empirical_bayes.fit(traces, signals)
+        rewarded = traces.join(fitted.rewards, on="trace_id").with_columns(arm=pl.lit("a"))
+        (row,) = mean_rewards(rewarded, fitted.cells).to_dicts()
+        covered += abs(row["mean"] - truth) <= 1.96 * row["sd"]
+    assert 0.93 <= covered / REPEATS <= 0.97, covered / REPEATS

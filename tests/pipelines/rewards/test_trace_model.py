@@ -5,70 +5,24 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from latent_traces import CONFIG, PRICE, SEGMENT, evidence, material
 
 from pipelines.rewards import trace_model
 from pipelines.rewards.features import Encoder, fit_encoder
-from pipelines.rewards.trace_model import TraceModel, TraceModelConfig
+from pipelines.rewards.trace_model import TraceModel
 from pipelines.stats.contract import FitRefused
-from store import reward_features
-
-CONFIG = TraceModelConfig(folds=3, min_traces=200, chunk=700)
-_SEGMENT, _PRICE = '$."segment"', '$."price"'
-
-
-def _material(n=4_000, users=300, tasks=80, seed=1):
-    """Facts, tokens, true quality (logits): a failed step, a word, price by segment, task and person tell."""
-    random = np.random.default_rng(seed)
-    user, task = random.integers(users, size=n), random.integers(tasks, size=n)
-    failed, sorry = random.random(n) < 0.2, random.random(n) < 0.3
-    segment, price = user % 3, random.normal(size=n)
-    seconds = np.exp(random.normal(1.0, 0.5, n))
-    theta = (
-        0.8 - 1.6 * failed - 0.9 * sorry + price * np.array([0.8, 0.0, -0.5])[segment]
-        + random.normal(0, 0.4, tasks)[task] + random.normal(0, 0.5, users)[user] + random.normal(0, 0.3, n)
-    )  # fmt: skip
-    words = np.array(["please find the answer below", "we are very sorry about this"])
-    facts = pl.DataFrame(
-        {name: [None] * n for name in reward_features.FACTS}, schema=reward_features.FACTS
-    ).with_columns(
-        trace_id=pl.Series([f"t{i:05}" for i in range(n)]),
-        agent=pl.lit("shop"),
-        arm=pl.Series(random.choice(["a", "b"], n)),
-        task=pl.Series([f"task {i}" for i in task]),
-        user_id=pl.Series([f"user {i}" for i in user]),
-        status=pl.lit("ok"),
-        seconds=pl.Series(seconds),
-        span_count=pl.Series(random.poisson(4, n).astype(float)),
-        input=pl.Series([f"request number {i % 7} about things" for i in range(n)]),
-        output=pl.Series(words[sorry.astype(int)]),
-    )
-    facts = facts.with_columns(
-        pl.Series(_PRICE, price), pl.Series(_SEGMENT, np.array(["x", "y", "z"])[segment].tolist())
-    )
-    tokens = pl.DataFrame(
-        {"row": np.flatnonzero(failed), "token": 0, "n": 1}, schema=reward_features.TOKENS
-    )  # fmt: skip
-    return facts, tokens, theta
-
-
-def _evidence(theta, share=0.5, seed=2):
-    """A noisy Gaussian look at the quality of some traces."""
-    random = np.random.default_rng(seed)
-    precision = np.where(random.random(len(theta)) < share, random.uniform(0.2, 1.0, len(theta)), 0.0)
-    noise = random.normal(size=len(theta)) / np.sqrt(np.where(precision > 0, precision, 1.0))
-    return np.where(precision > 0, theta + noise, 0.0), precision
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    facts, tokens, theta = _material()
-    encoder = fit_encoder(facts, ["step:pay!"], [_PRICE], [_SEGMENT])
-    location, precision = _evidence(theta)
+    facts, tokens, theta = material()
+    encoder = fit_encoder(facts, ["step:pay!"], [PRICE], [SEGMENT])
+    location, precision = evidence(theta)
     model, prior = trace_model.fit(facts, tokens, encoder, location, precision, CONFIG)
     return facts, tokens, theta, location, precision, model, prior
 
 
-def test_quality_is_found_without_and_with_own_evidence(fitted):
+def test_quality_is_found_without_and_with_ownevidence(fitted):
     _, _, theta, location, precision, model, prior = fitted
     silent = precision == 0
     assert np.corrcoef(prior.mean[silent], theta[silent])[0, 1] > 0.85
@@ -106,7 +60,7 @@ def test_a_model_read_back_scores_the_same(fitted):
     assert scored.mean == pytest.approx(first.mean, abs=1e-3)
     assert scored.variance == pytest.approx(first.variance, rel=1e-2)
     assert np.corrcoef(scored.mean, theta)[0, 1] > np.corrcoef(prior.mean, theta)[0, 1] - 0.01
-    unseen, unseen_tokens, truth = _material(n=500, users=300, tasks=80, seed=9)
+    unseen, unseen_tokens, truth = material(n=500, users=300, tasks=80, seed=9)
     strangers = unseen.with_columns(user_id=pl.lit("new ") + pl.col("user_id"), task=pl.lit("new ") + pl.col("task"))
     new = again.prior(strangers, unseen_tokens)
     assert np.corrcoef(new.mean, truth)[0, 1] > 0.7
