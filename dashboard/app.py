@@ -57,7 +57,7 @@ PAGES = {
             "views/exploration.py",
             title="Exploration",
             icon=":material/explore:",
-            help="How often each agent may leave its best arm: recommended and applied rates.",
+            help="Where agents try something new, what it costs and buys, and what waits for your approval.",
         ),
         st.Page(
             "views/drift.py",

@@ -1,9 +1,10 @@
 """Pages under test: the whole app by AppTest on a store of the test's own, opened at one page."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from loop_data import NOW
 from streamlit.testing.v1 import AppTest
@@ -53,6 +54,12 @@ def click(app: AppTest, key: str) -> AppTest:
     app.button(key=key).click().run()
     assert not app.exception, [error.value for error in app.exception]
     return app
+
+
+def field(elements: Sequence[Any], prefix: str) -> Any:
+    """The one widget of these whose key begins so."""
+    (found,) = [element for element in elements if (element.key or "").startswith(prefix)]
+    return found
 
 
 def shown(app: AppTest) -> str:

@@ -77,21 +77,28 @@ def failing(jobs: pl.DataFrame, now: datetime) -> None:
 def waiting(counts: Mapping[str, Any], failing_jobs: int) -> None:
     """What an operator has to do, each with a link to where it is done; `counts` as `store.overview.WAITING`."""
     entries = (
-        (failing_jobs, "failed job", "failed jobs", "views/data.py", ":material/error:"),
-        (counts["lessons"], "proposed lesson to review", "proposed lessons to review", "views/review.py",
+        (failing_jobs, "failed job", "failed jobs", "views/data.py", None, ":material/error:"),
+        (counts["lessons"], "proposed lesson to review", "proposed lessons to review", "views/review.py", None,
          ":material/rate_review:"),
         (counts["exploration_rates"], "recommended exploration rate", "recommended exploration rates",
-         "views/exploration.py", ":material/explore:"),
-        (counts["flagged_users"], "user flagged for drift", "users flagged for drift", "views/drift.py",
+         "views/exploration.py", "Rates", ":material/explore:"),
+        (counts["violations"], "guardrail violation", "guardrail violations", "views/exploration.py", "Guardrails",
+         ":material/gpp_maybe:"),
+        (counts["arms_off"], "arm switched off by a guardrail", "arms switched off by a guardrail",
+         "views/exploration.py", "Arms", ":material/power_off:"),
+        (counts["flagged_users"], "user flagged for drift", "users flagged for drift", "views/drift.py", None,
          ":material/trending_down:"),
         (counts["reject_batches"], "batch with rejected records", "batches with rejected records", "views/data.py",
-         ":material/playlist_remove:"),
+         None, ":material/playlist_remove:"),
     )  # fmt: skip
     with st.container(border=True, height="stretch", gap="xsmall"):
         st.markdown("**Waits for you**")
-        for count, one, many, page, icon in entries:
+        for count, one, many, page, tab, icon in entries:
             if count:
-                st.page_link(page, label=fmt.plural(count, one, many), icon=icon, width="stretch")
+                st.page_link(
+                    page, label=fmt.plural(count, one, many), icon=icon, width="stretch",
+                    query_params=None if tab is None else {"tab": tab},
+                )  # fmt: skip
         if not any(entry[0] for entry in entries):
             st.caption("Nothing. Lessons to review, exploration rates to apply, drifting users and faults appear here.")
         elif counts["reject_batches"]:

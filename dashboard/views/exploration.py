@@ -1,55 +1,89 @@
-"""Exploration: how often should each agent try something other than its best arm?"""
+"""Exploration: where should agents try something new, what does it cost and buy, and what do I approve?"""
 
-import json
+from collections.abc import Callable
 
-import polars as pl
 import streamlit as st
 
-from dashboard import data, runtime
-from dashboard.learn import actions, means, rate_panels
+from dashboard import runtime
+from dashboard.explore import (
+    agents,
+    approval,
+    arm_editor,
+    arm_table,
+    bounds_editor,
+    decision_list,
+    first_steps,
+    guardrail_editor,
+    guardrail_list,
+    headline,
+    ledger,
+    never_list,
+    questions,
+    teaching,
+    unit_tables,
+)
+from dashboard.learn import actions
 from dashboard.ui import filters, states, theme
-from dashboard.ui import format as fmt
-from store import exploration, rewards
 
 now = runtime.current().clock.now()
 selection = filters.current()
+colours = theme.current()
+
+
+def rates_tab(agent: str) -> None:
+    """What is recommended and applied, to whom, and what operators allow."""
+    approval.show(agent, now)
+    unit_tables.show(agent)
+    bounds_editor.show(agent)
+    never_list.show(agent)
+    approval.history(agent)
+
+
+def arms_tab(agent: str) -> None:
+    """The alternatives, how good each is, and their states."""
+    arm_table.show(agent, colours)
+    arm_editor.show(agent)
+
+
+def ledger_tab(agent: str) -> None:
+    """What exploring costs, and the latest decisions."""
+    ledger.show(agent, now, colours)
+    decision_list.show(agent, now)
+    with st.expander("How an agent asks for decisions", icon=":material/code:"):
+        first_steps.snippets_of()
+
+
+def guardrails_tab(agent: str) -> None:
+    """What must not be done, and what was."""
+    guardrail_editor.show(agent)
+    guardrail_list.violations(agent, now)
+    guardrail_list.floors(agent, colours)
+
 
 st.title("Exploration", anchor=False)
 actions.notice()
 
-with states.guarded("Exploration rates", key="exploration"):
-    current = data.query(exploration.current)
-    history = data.query(exploration.history)
-    model = data.query(rewards.models, 1)
-    arms = json.loads(model["parameters"][0]).get("arm_means", []) if model.height else []
-    short = rate_panels.without_recommendation(means.means(arms))
-    if selection.scope.agents:
-        wanted = pl.col("agent").is_in(selection.scope.agents)
-        current, history, short = current.filter(wanted), history.filter(wanted), short.filter(wanted)
-    waiting = current.filter(state="recommended")
-    applied = current.filter(state="applied")
-    if history.is_empty() and short.is_empty():
-        states.nothing(
-            "No agent runs several arms",
-            "An arm is one alternative an agent can run: a prompt version, a model, a tool set. State it in the column "
-            "“arm” of your traces. Once an agent has two arms with 30 traces with signals each, a rate is recommended.",
-        )
-        st.page_link("views/data.py", label="Data", icon=":material/database:")
+with states.guarded("Exploration", key="exploration"):
+    listed = agents.known(selection.scope.agents)
+    if not listed:
+        first_steps.nothing_yet()
         st.stop()
-    st.markdown(
-        f"**{fmt.plural(waiting.height, 'recommendation')} wait{'s' if waiting.height == 1 else ''} for you**, "
-        f"{fmt.plural(applied.height, 'agent')} {'has' if applied.height == 1 else 'have'} an applied rate. "
-        "A rate says which share of decisions may leave the best arm to learn about the others."
+    headline.across(listed, now)
+    agent = agents.choose(listed)
+    headline.one_agent(agent, now)
+    st.caption(
+        "Estimates use all traces with signals, as of the last fit: the time range of the sidebar does not apply."
     )
-    st.caption("Estimates use all traces with signals: the time range does not apply. Intervals are for one look.")
-    by_agent = {row["agent"]: row for row in applied.iter_rows(named=True)}
-    colours = theme.current()
-    for row in waiting.iter_rows(named=True):
-        rate_panels.agent_panel(row["agent"], row, by_agent.pop(row["agent"], None), colours, now)
-    for agent, row in by_agent.items():
-        rate_panels.agent_panel(agent, None, row, colours, now)
-    if short.height:
-        rate_panels.missing_panel(short)
-    if history.height:
-        st.subheader("History", anchor=False)
-        rate_panels.history_table(history)
+    contents: dict[str, Callable[[str], None]] = {
+        "Rates": rates_tab,
+        "Arms": arms_tab,
+        "What if": lambda agent: questions.show(agent, now),
+        "Ledger": ledger_tab,
+        "Guardrails": guardrails_tab,
+        "Teach": teaching.show,
+    }
+    drawn = st.tabs(list(contents), key="tab", on_change="rerun", bind="query-params")
+    for tab, (name, show) in zip(drawn, contents.items(), strict=True):
+        if tab.open:
+            with tab, states.guarded(f"The tab {name}", key=f"tab-{name}"):
+                show(agent)

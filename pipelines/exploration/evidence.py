@@ -51,7 +51,7 @@ def decisions_of(logged: pl.DataFrame, now: datetime) -> pl.DataFrame:
         pl.col("user_id").is_not_null()
         & pl.col("explore").is_not_null()
         & (pl.col("signals") > 0)
-        & pl.col("reward").is_between(0.0, 1.0)
+        & pl.col("reward").is_finite()
         & (pl.col("dropped").is_null() | pl.col("dropped").is_in(list(_USABLE)))
     ).select(
         "agent", "user_id", "segment", "arm", "explore", "reward", "reward_sd",
@@ -81,7 +81,7 @@ def recommended(evidence: Evidence) -> Found:
             tolerance_sd=population.mean_sd if population is not None and known else 0.0,
             progress=float(mean_progress.get(agent, 0.0)),
         )
-    found = rates.recommend(evidence.rewards, agents=agents)
+    found = rates.recommend(evidence.rewards, agents=agents, policies=evidence.policies)
     noise = {agent: variance**0.5 for agent, variance, _ in evidence.noise.iter_rows() if variance is not None}
     days = evidence.drifted.select(
         "user_id", days=(pl.lit(evidence.now) - pl.col("changed_at")).dt.total_seconds() / 86_400.0

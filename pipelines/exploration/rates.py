@@ -19,8 +19,10 @@ import polars as pl
 from pipelines.exploration.bounds import AgentBounds, UnitBounds
 from pipelines.exploration.recommend import RateConfig, Rates, Units, rates
 from pipelines.exploration.shared_value import Shared
+from pipelines.exploration.units import considered
 from pipelines.stats.contract import require
 from store.errors import SettingsError
+from store.policy import Policy
 
 __all__ = ["ARMS", "RECOMMENDATIONS", "REWARDS", "AgentEvidence", "ExplorationConfig", "arm_posteriors", "recommend"]
 
@@ -101,7 +103,7 @@ def arm_posteriors(rewards: pl.DataFrame, config: ExplorationConfig | None = Non
     variance over users is taken, since traces of one user are not independent. Rows without agent or arm are ignored.
     """
     config = config or ExplorationConfig()
-    rewards = require(rewards, REWARDS, "arm rewards", not_null=["mean", "sd", "signals"], unit_interval=["mean"])
+    rewards = require(rewards, REWARDS, "arm rewards", not_null=["mean", "sd", "signals"])
     known = rewards.filter(pl.col("agent").is_not_null() & pl.col("arm").is_not_null())
     keys = ["agent", "arm"]
     seen = known.group_by(keys).agg(traces=pl.len().cast(pl.Int64))
@@ -158,20 +160,43 @@ def recommend(
     config: ExplorationConfig | None = None,
     *,
     agents: Mapping[str, AgentEvidence] | None = None,
+    policies: Mapping[str, Policy] | None = None,
 ) -> pl.DataFrame:
     """One row per agent (columns RECOMMENDATIONS): the exploration rate with its interval, or what is missing for one.
 
     `rewards` has one row per trace (columns REWARDS); `agents` by name. An agent needs two arms and `min_traces` traces
-    with signals on each of its arms. `decisions` counts the traces with signals behind the estimate. Raises:
-    ContractError for a wrong frame.
+    with signals on each of its arms. Where an agent has a policy, its posteriors are used: what it is steered by, and
+    what the rates of its segments and users rest on. `decisions` counts the traces with signals behind the estimate.
+    Raises: ContractError for a wrong frame.
     """
     config = config or ExplorationConfig()
-    arms = arm_posteriors(rewards, config)
+    arms = _in_force(arm_posteriors(rewards, config), policies or {})
     rows = [
         _recommendation(own, config, (agents or {}).get(str(own["agent"][0]), AgentEvidence()))
         for own in arms.partition_by("agent", maintain_order=True)
     ]
     return pl.DataFrame(rows, schema=RECOMMENDATIONS, orient="row")
+
+
+def _in_force(arms: pl.DataFrame, policies: Mapping[str, Policy]) -> pl.DataFrame:
+    """The arms (columns ARMS) with the posteriors of their agent's policy, where it knows them from traces."""
+    rows = [
+        (agent, policy.arms[at].name, float(policy.mean[at]), float(policy.sd[at]), int(policy.n[at]))
+        for agent, policy in policies.items()
+        for at in considered(policy)
+    ]
+    schema = {"agent": pl.String(), "arm": pl.String(), "believed": pl.Float64(), "believed_sd": pl.Float64(),
+              "believed_n": pl.Int64()}  # fmt: skip
+    believed = pl.DataFrame(rows, schema=schema, orient="row")
+    steered = pl.col("agent").is_in(list(policies))
+    return (
+        arms.join(believed, on=["agent", "arm"], how="left", maintain_order="left")
+        .filter(~steered | pl.col("believed").is_not_null())
+        .with_columns(
+            mean=pl.coalesce("believed", "mean"), sd=pl.coalesce("believed_sd", "sd"), n=pl.coalesce("believed_n", "n")
+        )
+        .select(list(ARMS))
+    )
 
 
 def _recommendation(arms: pl.DataFrame, config: ExplorationConfig, known: AgentEvidence) -> dict[str, object]:

@@ -82,8 +82,7 @@ def measure(
     """
     config = config or ToleranceConfig()
     decisions = require(
-        decisions, DECISIONS, "decisions", not_null=["agent", "user_id", "arm", "explore", "reward"],
-        unit_interval=["reward"],
+        decisions, DECISIONS, "decisions", not_null=["agent", "user_id", "arm", "explore", "reward"]
     )  # fmt: skip
     frames, populations = [pl.DataFrame(schema=TOLERANCE)], {}
     for own in decisions.partition_by("agent", maintain_order=True):

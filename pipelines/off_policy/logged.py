@@ -70,13 +70,13 @@ class Prepared:
 def prepare(logged: pl.DataFrame) -> Prepared:
     """Check decisions (columns DECISIONS among others) and fit the outcome model.
 
-    Raises ContractError for other columns or rewards outside 0 to 1, and FitRefused: no_rows, missing_propensities
+    Rewards are outcomes, unbiased and so not bound to 0 to 1. Raises ContractError for other columns, and FitRefused:
+    no_rows, missing_propensities
     (null or not a number), impossible_propensities (outside 0 to 1, zero for the arm that ran, not summing to 1, two
     different ones for the arm that ran, or an arm that is not among the eligible ones).
     """
     logged = require(
-        logged, DECISIONS, "logged decisions", not_null=["arm", "greedy_arm", "reward", "cluster"],
-        unit_interval=["reward"],
+        logged, DECISIONS, "logged decisions", not_null=["arm", "greedy_arm", "reward", "cluster"]
     )  # fmt: skip
     if logged.is_empty():
         raise FitRefused(MODEL, "no_rows", "there is no decision with a logged propensity and an outcome.")

@@ -3,13 +3,14 @@
 For a unit with posteriors N(m_a, s_a²) over K eligible arms, greedy arm g (highest mean) and B_a = P(a is the best):
 
     doubt   = 1 - B_g
-    rate    = min(max(allowed, (K-1) p_min), max(doubt, (K-1) p_min))                0 where allowed is 0
+    rate    = min(allowed, max(doubt, (K-1) p_min))
     π(g)    = 1 - rate
     π(a)    = rate ((1-u) B_a / Σ_{b≠g} B_b + u / (K-1)), raised to p_min, the rest lowered in proportion
 
 The exploration rate is the share of decisions that may leave the greedy arm (DESIGN §2): what an operator allows, never
-more than the posterior's doubt, never so little that off-policy weights pass 1 / p_min. Where allowed ≥ doubt and
-u = p_min = 0 this is exact Thompson sampling. p_min is lowered to 1 / K where K arms leave no room for it.
+more than the posterior's doubt, and where it allows that enough for every arm to have the floor, so that off-policy
+weights stay below 1 / p_min. Where allowed ≥ doubt and u = p_min = 0 this is exact Thompson sampling. p_min is lowered
+where K arms or the rate allowed leave no room for it: what an operator allows is never passed.
 
 Everything works over any leading axes, with the arms on the last one.
 """
@@ -65,9 +66,8 @@ def effective_rate(
     if arms < 2:
         return np.zeros(np.broadcast_shapes(allowed.shape, doubt.shape))
     floor = _floor(propensity_floor, arms)
-    least = (arms - 1) * floor
-    rate = np.minimum(np.maximum(allowed, least), np.minimum(np.maximum(doubt, least), 1.0 - floor))
-    return np.where(allowed > 0.0, rate, 0.0)
+    wanted = np.minimum(np.maximum(doubt, (arms - 1) * floor), 1.0 - floor)
+    return np.asarray(np.minimum(allowed, wanted), dtype=np.float64)
 
 
 def vector(

@@ -199,5 +199,5 @@ def test_rates_stay_within_their_limits(arms: list[list[float]]) -> None:
 def test_refuses_wrong_input() -> None:
     with pytest.raises(SettingsError, match="min_traces"):
         ExplorationConfig(min_traces=1)
-    with pytest.raises(ContractError, match="column mean must lie from 0 to 1"):
-        recommend(rewards("v", [1.2]))
+    with pytest.raises(ContractError, match="mean"):
+        recommend(rewards("v", [0.2]).drop("mean"))

@@ -102,4 +102,4 @@ def test_too_few_say_so_and_nobody_gives_nothing() -> None:
     assert empty.is_empty()
     assert nobody == {}
     with pytest.raises(ContractError, match="reward"):
-        measure(decided(8).with_columns(reward=pl.lit(1.5)))
+        measure(decided(8).drop("reward"))

@@ -134,7 +134,9 @@ def test_vectors_sum_to_one_and_floors_hold(run: Run) -> None:
     assert float((sums - 1).abs().max()) < 1e-9  # type: ignore[arg-type]
     explored = run.log.filter(pl.col("rate") > 0)
     assert explored.height > DECISIONS / 2
-    assert explored["propensities"].list.min().min() >= 0.01 - 1e-12  # type: ignore[operator]
+    floor = pl.min_horizontal(0.01, pl.col("rate") / (pl.col("arms").list.len() - 1))
+    assert explored.select((pl.col("propensities").list.min() >= floor - 1e-12).all()).item()
+    assert (explored["rate"] <= explored["allowed_rate"] * explored["budget_scale"] + 1e-12).all()
     certain = run.log.filter(pl.col("rate") == 0)
     assert certain.height > 1_000
     assert (certain["propensity"] == 1).all()

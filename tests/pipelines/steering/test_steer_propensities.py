@@ -38,13 +38,13 @@ def test_vectors_sum_to_one_and_keep_the_floor_and_the_rate(arms: int, allowed: 
     found = propensities(means, sds, allowed)
     floor = min(0.01, 1 / arms)
     assert np.abs(found.vector.sum(axis=-1) - 1).max() < 1e-12
-    assert found.vector.min() >= floor - 1e-12
+    assert found.vector.min() >= min(floor, allowed / (arms - 1)) - 1e-12
     greedy = np.take_along_axis(found.vector, found.greedy[:, None], axis=-1)[:, 0]
     np.testing.assert_allclose(greedy, 1 - found.rate, atol=1e-12)
     least = (arms - 1) * floor
-    assert (found.rate <= max(allowed, least) + 1e-12).all()
+    assert (found.rate <= allowed + 1e-12).all(), "an operator's cap is never passed, however many arms there are"
     assert (found.rate <= np.maximum(found.doubt, least) + 1e-12).all()
-    assert (found.rate >= least - 1e-12).all()
+    assert (found.rate >= min(allowed, least) - 1e-12).all()
 
 
 def test_the_floor_is_taken_from_the_others_in_proportion() -> None:
@@ -70,9 +70,9 @@ def test_nobody_explores_where_nothing_is_allowed() -> None:
     assert (found.vector.argmax(axis=-1) == means.argmax(axis=-1)).all()
 
 
-def test_the_rate_is_what_is_allowed_between_floor_and_doubt() -> None:
+def test_the_rate_is_at_most_what_is_allowed_and_the_doubt_but_for_the_floor() -> None:
     rates = effective_rate(np.array([0.0, 0.001, 0.05, 0.5, 0.5]), np.array([0.4, 0.4, 0.4, 0.4, 0.0]), 3)
-    np.testing.assert_allclose(rates, [0.0, 0.02, 0.05, 0.4, 0.02])
+    np.testing.assert_allclose(rates, [0.0, 0.001, 0.05, 0.4, 0.02])
     assert effective_rate(0.5, 0.5, 1) == 0
     np.testing.assert_allclose(effective_rate(1.0, 1.0, 2), 0.99)
 

@@ -1,0 +1,1 @@
+"""Panels of the Exploration page, one noun each."""
