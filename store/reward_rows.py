@@ -14,7 +14,7 @@ from store import result_rows
 from store.connection import Store
 from store.frames import Reader
 
-__all__ = ["COLUMNS", "WRITTEN", "insert", "replace", "same", "sweep", "whole"]
+__all__ = ["COLUMNS", "WRITTEN", "insert", "replace", "same", "sweep", "whole", "with_outcomes"]
 
 COLUMNS = pl.Schema({"trace_id": pl.String(), "mean": pl.Float64(), "sd": pl.Float64(), "signals": pl.Int32()})
 WRITTEN = pl.Schema({**COLUMNS, "outcome": pl.Float64(), "outcome_sd": pl.Float64()})
@@ -23,8 +23,13 @@ _SAME = 1e-6  # two fits of the same data differ by less: threads add in another
 
 def whole(rewards: pl.DataFrame) -> pl.DataFrame:
     """Rewards with the columns WRITTEN; a method that knows no outcomes (COLUMNS alone) has nulls."""
+    return with_outcomes(rewards).select(list(WRITTEN)).cast(WRITTEN)
+
+
+def with_outcomes(rewards: pl.DataFrame) -> pl.DataFrame:
+    """Rewards beside whatever other columns, with null outcomes where the method knows none."""
     absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in WRITTEN.items() if name not in rewards.columns]
-    return rewards.with_columns(absent).select(list(WRITTEN)).cast(WRITTEN)
+    return rewards.with_columns(absent)
 
 
 def insert(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[float], None]) -> None:
@@ -51,9 +56,13 @@ def replace(store: Store, model: int, fresh: pl.DataFrame, progress: Callable[[f
 
 
 def same(reader: Reader, model: int, fresh: pl.DataFrame) -> bool:
-    """Whether the version gives just these traces just these rewards (COLUMNS)."""
-    held = reader.value("SELECT count(*) FROM rewards WHERE reward_model_id = $model", {"model": model})
-    if held != fresh.height:
+    """Whether the version gives just these traces just these rewards (as `whole` takes them)."""
+    held = reader.any_frame(
+        "SELECT count(*) AS held, count(outcome) AS outcomes FROM rewards WHERE reward_model_id = $model",
+        {"model": model},
+    ).row(0)
+    # Outcomes of the same rewards are the same, but a version of an earlier release has none.
+    if held != (fresh.height, fresh.height - whole(fresh)["outcome"].null_count()):
         return False
     before = reader.frame(
         "SELECT trace_id, mean, sd, signals FROM rewards WHERE reward_model_id = $model", COLUMNS, {"model": model}

@@ -281,13 +281,15 @@ def coverage(store: Store) -> pl.DataFrame:
 
 
 def by_arm(store: Store) -> pl.DataFrame:
-    """The active model's reward of every trace of agents that name two or more arms (columns `ARM_REWARDS`).
+    """What is known of every trace of agents that name two or more arms (columns `ARM_REWARDS`): its outcome by the
+    model in use, whose noise is in how outcomes vary and not in `sd`; without one its reward.
 
     Traces without signals of their own are among them, with `signals` 0.
     """
     with store.read() as reader:
         return reader.frame(
-            f"""SELECT t.agent, t.arm, t.user_id, r.mean, r.sd, r.signals
+            f"""SELECT t.agent, t.arm, t.user_id, coalesce(r.outcome, r.mean) AS mean,
+                CASE WHEN r.outcome IS NULL THEN r.sd ELSE 0 END AS sd, r.signals
             FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
             WHERE t.agent IS NOT NULL AND t.arm IS NOT NULL AND t.agent IN (
                 SELECT agent FROM traces WHERE arm IS NOT NULL GROUP BY agent HAVING count(DISTINCT arm) > 1)

@@ -19,7 +19,7 @@ FEEDBACK_TRACES = f"(SELECT DISTINCT trace_id FROM {SIGNAL_TRACES} WHERE kind IN
 
 # Rewards as the active model sees them: one row a trace.
 ACTIVE_REWARDS = """(
-    SELECT trace_id, mean, sd, signals FROM rewards
+    SELECT trace_id, mean, sd, signals, outcome FROM rewards
     WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active))"""
 
 # What a trace's own signals say of its reward, for comparing groups of traces; mean and sd of its reward where the

@@ -68,7 +68,10 @@ def arms(frame: pl.DataFrame, theme: Theme) -> None:
         return
     labelled = several.with_columns(label=pl.format("{} · {}", "agent", "arm"))
     _means(labelled, theme, label="label", key="arm-means", noun="arms")
-    st.caption("Not causal unless arms were assigned at random: see Exploration for what to do about it.")
+    st.caption(
+        "Intervals hold what is not known of the scale, which all arms of an agent share: arms differ more surely than "
+        "they seem. Not causal unless arms were assigned at random: Exploration compares them."
+    )
 
 
 def coverage(frame: pl.DataFrame) -> None:

@@ -24,6 +24,7 @@ from pipelines.jobs import JobResult
 from pipelines.rewards import choice_by_agent, empirical_bayes, fallback, means, measurement, trace_model, versions
 from pipelines.rewards.labels import judge_qualities
 from pipelines.rewards.means import mean_rewards
+from pipelines.rewards.outcome import common_sds, in_place_of_rewards
 from pipelines.rewards.refit import Refit, aligned, leniency_of, outcome_columns, refit, rewards_of, segment_of
 from pipelines.rewards.stated import Evidence, Scoped, apply_again
 from pipelines.rewards.trace_model import TraceModel
@@ -31,6 +32,7 @@ from pipelines.rewards.weighted_agents import Correction, correct
 from pipelines.stats.contract import FitRefused
 from store import reward_features, reward_versions, rewards
 from store.reward_features import Material, Selection
+from store.reward_rows import with_outcomes
 from store.reward_versions import Report
 from store.version import code_version
 
@@ -248,7 +250,8 @@ def _publish(
     cells: pl.DataFrame, signals: int, data_version: int, report: Report,
 ) -> int | None:  # fmt: skip
     """Add the version, with mean rewards of agents and arms among its parameters."""
-    rows = rewarded.cast({"signals": pl.Int64}).select(list(means.REWARDED))
+    rows = in_place_of_rewards(with_outcomes(rewarded)).cast({"signals": pl.Int64}).select(list(means.REWARDED))
+    common = common_sds(parameters.get("measurement", {}).get("agents", []))
     task_sds = cells.select(list(means.TASK_SDS))
     return rewards.publish(
         context.store,
@@ -256,8 +259,8 @@ def _publish(
             method=method,
             parameters={
                 **_plain(parameters),
-                "agent_means": mean_rewards(rows.with_columns(arm=pl.lit("all arms")), task_sds).to_dicts(),
-                "arm_means": mean_rewards(rows, task_sds).to_dicts(),
+                "agent_means": mean_rewards(rows.with_columns(arm=pl.lit("all arms")), task_sds, common).to_dicts(),
+                "arm_means": mean_rewards(rows, task_sds, common).to_dicts(),
             },
             rewards=reward,
             cells=cells,

@@ -16,6 +16,8 @@ traces does not know what the errors of its tasks have in common: there the whol
 all were the same error, and the interval is wider than it need be (in the simulations above it covers 1.00).
 """
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from pipelines.exploration.rates import ARMS, arm_posteriors
@@ -42,14 +44,24 @@ TASK_SDS = pl.Schema(
 )
 
 
-def mean_rewards(rewarded: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+def shared_variance(common: Mapping[str | None, float]) -> pl.Expr:
+    """The square of what all traces of an agent (column agent) err by alike, `common` by its name; 0 for others."""
+    names = [name for name in common if name is not None]
+    squares = [common[name] ** 2 for name in names]
+    return pl.col("agent").replace_strict(names, squares, default=0.0, return_dtype=pl.Float64())
+
+
+def mean_rewards(
+    rewarded: pl.DataFrame, cells: pl.DataFrame, common: Mapping[str | None, float] | None = None
+) -> pl.DataFrame:
     """The mean reward of each agent and arm (columns of `exploration.rates.ARMS`).
 
     Args: `rewarded` (REWARDED), one row a trace; `cells` (TASK_SDS), the standard deviation of each task's mean and its
-    shared part. `n` counts traces with signals of their own, `traces` all; without any of them mean and sd are null.
+    shared part; `common` the sd of what all traces of an agent err by alike. `n` counts traces with signals of their
+    own, `traces` all; without any of them mean and sd are null.
     Raises: `ContractError` for other columns.
     """
-    rewarded = require(rewarded, REWARDED, "mean rewards", not_null=["mean", "sd", "signals"], unit_interval=["mean"])
+    rewarded = require(rewarded, REWARDED, "mean rewards", not_null=["mean", "sd", "signals"])
     cells = require(cells, TASK_SDS, "task standard deviations", not_null=["sd", "shared_sd"])
     observed = arm_posteriors(rewarded.drop("task"))
     others = (
@@ -80,7 +92,11 @@ def mean_rewards(rewarded: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
         observed.join(others, on=["agent", "arm"], how="left", maintain_order="left")
         .with_columns(
             mean=share * pl.col("mean") + rest * pl.col("other_mean").fill_null(0.0),
-            sd=((share * pl.col("sd")) ** 2 + rest**2 * pl.col("other_variance").fill_null(0.0)).sqrt(),
+            sd=(
+                (share * pl.col("sd")) ** 2
+                + rest**2 * pl.col("other_variance").fill_null(0.0)
+                + shared_variance(common or {})
+            ).sqrt(),
         )
         .select(list(ARMS))
     )

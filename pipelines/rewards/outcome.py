@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit, roots_hermitenorm
 
-__all__ = ["LEAST_RELIABILITY", "outcomes"]
+__all__ = ["LEAST_RELIABILITY", "common_sds", "in_place_of_rewards", "outcomes"]
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +56,26 @@ def outcomes(
         outcome[rows] = expected + slope * told * (location[rows] - mean) / reliability
         noise[rows] = slope * spread * np.sqrt(max(1.0 / reliability - 1.0, 0.0))
     return outcome, noise
+
+
+def common_sds(fits: Sequence[Mapping[str, Any]]) -> dict[str | None, float]:
+    """By agent, the sd of the error that all its outcomes share, since its mean quality is not known exactly."""
+    slopes = {
+        fit["agent"]: _line(float(fit["mean"]), max(float(fit["sd"]), _LEAST_SPREAD), float(fit["leniency_sd"]))[1]
+        for fit in fits
+    }
+    return {fit["agent"]: slopes[fit["agent"]] * float(fit["mean_sd"]) for fit in fits}
+
+
+def in_place_of_rewards(rewarded: pl.DataFrame) -> pl.DataFrame:
+    """Rewards (mean, sd) with the outcome (outcome) in their place where there is one: what means of groups rest on.
+
+    The noise of outcomes is in how they vary, so their own sd is 0 here.
+    """
+    known = pl.col("outcome").is_not_null()
+    return rewarded.with_columns(
+        mean=pl.coalesce("outcome", "mean"), sd=pl.when(known).then(0.0).otherwise(pl.col("sd"))
+    )
 
 
 def _line(mean: float, spread: float, leniency: float) -> tuple[float, float]:

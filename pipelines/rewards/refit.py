@@ -16,7 +16,7 @@ from pipelines.rewards import calibration, measurement, trace_model
 from pipelines.rewards.features import fit_encoder, metadata_name
 from pipelines.rewards.labels import Labels, choose_labels, judge_qualities
 from pipelines.rewards.leakage import Refused, refuse
-from pipelines.rewards.outcome import outcomes
+from pipelines.rewards.outcome import common_sds, in_place_of_rewards, outcomes
 from pipelines.rewards.segment_means import segment_means
 from pipelines.rewards.stated import Evidence, Scoped, apply_weights, scoped_weights
 from pipelines.rewards.trace_model import Prior, TraceModel
@@ -114,7 +114,7 @@ def refit(
         bins=bins,
         weights=trace_model.weights(model),
         loadings=measured.loadings,
-        segment_means=segment_means(rewarded),
+        segment_means=segment_means(in_place_of_rewards(rewarded.with_columns(rewards["outcome"])), common_sds(fits)),
         people=measured.leniency.rename({"sd": "leniency_sd"}),
         scopes=scoped,
         corrections=corrections,

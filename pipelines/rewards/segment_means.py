@@ -1,18 +1,22 @@
 """Mean reward of every arm in every segment, over all traces, with standard deviations clustered by person."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
+from pipelines.rewards.means import shared_variance
 from store.reward_versions import SEGMENT_MEANS
 
 __all__ = ["SEGMENT_MEANS", "segment_means"]
 
 
-def segment_means(rewarded: pl.DataFrame) -> pl.DataFrame:
+def segment_means(rewarded: pl.DataFrame, common: Mapping[str | None, float] | None = None) -> pl.DataFrame:
     """Means by agent, arm and segment (columns SEGMENT_MEANS) of traces with agent, arm, segment, user_id, mean, sd and
     signals.
 
     The variance of a mean is that of its people's sums around it, (G / (G - 1)) sum_g (sum (r - mean))^2 / N^2, plus
-    the rewards' own; `n` counts traces with signals of their own. Traces without an arm are left out.
+    the rewards' own, plus the square of what all traces of an agent err by alike (`common`, by agent). `n` counts
+    traces with signals of their own. Traces without an arm are left out.
     """
     by = ["agent", "arm", "segment"]
     rows = rewarded.filter(pl.col("arm").is_not_null() & pl.col("agent").is_not_null()).with_columns(
@@ -37,7 +41,9 @@ def segment_means(rewarded: pl.DataFrame) -> pl.DataFrame:
             users=pl.len().cast(pl.Int64),
         )
         .with_columns(
-            sd=pl.when(pl.col("users") > 1).then((pl.col("between") + pl.col("own")).sqrt() / pl.col("traces"))
+            sd=pl.when(pl.col("users") > 1).then(
+                ((pl.col("between") + pl.col("own")) / pl.col("traces") ** 2 + shared_variance(common or {})).sqrt()
+            )
         )
         .sort(by, nulls_last=True)
         .select(list(SEGMENT_MEANS))

@@ -53,6 +53,13 @@ def test_with_all_traces_observed_it_is_the_plain_mean():
     assert row["sd"] == pytest.approx(0.1 / np.sqrt(40))
 
 
+def test_what_all_traces_of_an_agent_err_by_alike_does_not_average_out():
+    rows = _rows(40_000, mean=0.3, sd=0.1, signals=2)
+    frame = pl.DataFrame(rows, schema=REWARDED)
+    (row,) = mean_rewards(frame, _cells(), {"x": 0.04, "y": 0.5, None: 0.5}).to_dicts()
+    assert row["sd"] == pytest.approx(0.04, rel=1e-3)
+
+
 def test_without_any_signal_there_is_no_mean():
     (row,) = mean_rewards(
         pl.DataFrame(_rows(40, mean=0.5, sd=0.4, signals=0), schema=REWARDED), _cells(("x", "t", 0.3, 0.3))

@@ -86,6 +86,29 @@ def test_rewards_rank_traces_by_their_true_quality_and_are_calibrated(loaded, de
     assert np.mean((lower <= truth) & (truth <= upper)) == pytest.approx(0.95, abs=0.03)
 
 
+def test_means_of_agents_and_arms_are_about_the_truth(loaded, deployment):
+    """In their intervals, which hold what is not known of the scale; and without that the contrasts of arms are."""
+    store, *_ = loaded
+    joined = _joined(store, deployment)
+    parameters = json.loads(rewards.models(store)["parameters"][0])
+    truth = joined.group_by("agent", "arm").agg(truth=pl.col("satisfaction").mean())
+    whole = joined.group_by("agent", arm=pl.lit("all arms")).agg(truth=pl.col("satisfaction").mean())
+    for name, true in (("arm_means", truth), ("agent_means", whole)):
+        means = pl.DataFrame(parameters[name]).join(true, on=["agent", "arm"])
+        assert means.height == true.height
+        errors = ((means["mean"] - means["truth"]) / means["sd"]).abs()
+        assert errors.max() < 3.5, means.with_columns(errors=errors)
+        assert (errors < 1.96).mean() > 0.8
+    outcomes = rewards.by_arm(store).group_by("agent", "arm").agg(
+        outcome=pl.col("mean").mean(), error=pl.col("mean").std() / pl.len().sqrt()
+    ).join(truth, on=["agent", "arm"])  # fmt: skip
+    centred = outcomes.with_columns(
+        off=(pl.col("outcome") - pl.col("truth")) - (pl.col("outcome") - pl.col("truth")).mean().over("agent")
+    )
+    # Traces of one person go together, so the plain errors are somewhat too small.
+    assert (centred["off"].abs() < 3 * centred["error"]).mean() > 0.8, centred
+
+
 def test_features_that_give_the_outcome_away_are_refused_by_name(loaded):
     parameters = json.loads(rewards.models(loaded[0])["parameters"][0])
     refused = {one["feature"]: one["reason"] for one in parameters["refused_features"]}
