@@ -80,7 +80,8 @@ def _errors(now: Measures, before: Measures | None) -> Measure:
 def _reward(now: Measures, before: Measures | None, reward_model: bool) -> Measure:
     help = (
         "Mean of the active reward model's estimates, from 0 to 1, with its 95 % interval, which holds both the spread "
-        "between traces and the uncertainty of each."
+        "between traces and the uncertainty of each. For comparing ranges: what is not known of the scale, which all "
+        "traces share, is left out here; the page Rewards has it."
     )
     n = now["rewarded"]
     if n < fmt.MINIMUM_MEAN:
