@@ -34,7 +34,8 @@ def expected_maximum(means: Floats, sds: Floats, *, nodes: int = NODES) -> Float
     """E[max of the arms]; `means` and `sds` (..., arms), sds ≥ 0; result (...).
 
     Two arms have a closed form (Clark 1961). Else E = m + ∫_m (1 - ∏F) - ∫^m ∏F from the highest mean m, by
-    Gauss-Legendre quadrature whose nodes gather near m; error below 1e-3 of the largest sd.
+    Gauss-Legendre quadrature whose nodes gather near m; error below 4e-3 of the largest sd, and never under the exact
+    value for the best arm and any one other.
     """
     means, sds = _checked(means, sds)
     arms = means.shape[-1]
@@ -51,7 +52,13 @@ def expected_maximum(means: Floats, sds: Floats, *, nodes: int = NODES) -> Float
     for start in range(0, flat.shape[0], step):
         part = slice(start, start + step)
         result[part] = _by_quadrature(flat[part], wide[part], nodes)
-    return np.asarray(result.reshape(shape))
+    best = np.take_along_axis(sds, means.argmax(axis=-1)[..., None], axis=-1)
+    of_pairs = np.where(
+        np.arange(arms) == means.argmax(axis=-1)[..., None],
+        0.0,
+        _unit_loss(top[..., None] - means, np.hypot(best, sds)),
+    ).max(axis=-1)
+    return np.asarray(np.maximum(result.reshape(shape), top + of_pairs))
 
 
 def perfect_information(means: Floats, sds: Floats) -> Floats:

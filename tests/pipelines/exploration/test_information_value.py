@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate
 from scipy.stats import norm
@@ -43,14 +43,15 @@ def test_nothing_is_to_be_learnt_of_one_arm_or_of_what_is_certain() -> None:
     st.floats(0.01, 0.5),
     st.integers(1, 500),
 )
-@settings(max_examples=60)
+@settings(max_examples=200)
+@example(arms=[(0.0, 0.25), (1.0, 0.25), (0.78125, 0.00390625)], noise=0.03125, n=1)
 def test_looks_teach_no_more_than_knowing_everything(arms: list[tuple[float, float]], noise: float, n: int) -> None:
     means, sds = np.array([arm[0] for arm in arms]), np.array([arm[1] for arm in arms])
     some = knowledge_gradient(means, sds, noise, looks=n)
     more = knowledge_gradient(means, sds, noise, looks=2 * n)
     assert np.all(some >= 0.0)
     assert np.all(more >= some - 1e-12)
-    assert np.all(some <= perfect_information(means, sds) + 2e-3 * sds.max())
+    assert np.all(some <= perfect_information(means, sds) + 1e-12)
 
 
 def test_the_knowledge_gradient_is_what_simulated_looks_bring() -> None:
