@@ -1,10 +1,11 @@
 """Something that goes on beside a measurement, on a thread of its own."""
 
 import threading
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Beside:
+class Beside(ABC):
     """Its `work` is done on another thread while it is open; `stop` is set, and `work` waited for, at the end.
 
     Leaving raises `RuntimeError` when `work` failed.
@@ -15,9 +16,9 @@ class Beside:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._error: Exception | None = None
 
+    @abstractmethod
     def work(self) -> None:
         """What is done; returns soon after `stop` is set."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._thread.start()
