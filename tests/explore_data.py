@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import duckdb
+import given_rewards
 import numpy as np
 import polars as pl
 from loop_data import NOW, run_loop
@@ -61,20 +61,7 @@ def steer(store: Store, folder: Path, *, agent: str = AGENT, names: tuple[str, s
     rewards = pl.DataFrame(
         {"trace_id": [row["trace_id"] for row in traces], "mean": [0.1 + 0.8 * row["value"] for row in signals]}
     )
-
-    def rewarded(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute(
-            "INSERT INTO reward_models VALUES (1, 'test', $now, 1, $n, $n, '{}', 'test', true)",
-            {"now": store.clock.now(), "n": rewards.height},
-        )
-        connection.register("fresh", rewards)
-        connection.execute(
-            """INSERT INTO rewards (trace_id, reward_model_id, mean, sd, signals)
-            SELECT trace_id, 1, mean, 0.1, 1 FROM fresh"""
-        )
-        connection.unregister("fresh")
-
-    store.write(rewarded)
+    given_rewards.give(store, rewards)
     run_loop(store, "tasks", "policies")
     recommend(store, agent=agent)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import given_rewards
 import numpy as np
 import polars as pl
 
@@ -33,20 +34,7 @@ def give_rewards(store: Store, deployment: Deployment) -> None:
     truth = deployment.truth_traces
     theta = truth["theta"].to_numpy() + random.normal(0.0, REWARD_SD, truth.height)
     rewards = pl.DataFrame({"trace_id": truth["trace_id"], "mean": 1.0 / (1.0 + np.exp(-theta))})
-
-    def work(connection) -> None:
-        connection.execute(
-            "INSERT INTO reward_models VALUES (1, 'test', $now, 1, $n, $n, '{}', 'test', true)",
-            {"now": store.clock.now(), "n": rewards.height},
-        )
-        connection.register("fresh", rewards)
-        connection.execute(
-            """INSERT INTO rewards (trace_id, reward_model_id, mean, sd, signals)
-            SELECT trace_id, 1, mean, 0.1, 1 FROM fresh"""
-        )
-        connection.unregister("fresh")
-
-    store.write(work)
+    given_rewards.give(store, rewards)
 
 
 def scored(labels: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
