@@ -48,7 +48,8 @@ def show(agent: str, theme: Theme) -> None:
         _figure(listed, known, theme)
         st.caption(
             f"Posteriors as of the last fit, {fmt.utc(held.built_at, seconds=False)}, policy version {held.version}. "
-            "P(best) is among enabled and shadow arms."
+            "P(best) is among enabled and shadow arms. Intervals are for comparing arms: what is not known of the "
+            "scale, which they share, is left out; the page Rewards has it."
         )
     if problem := in_force.problem(agent):
         st.warning("The newest policy could not be taken into force; the one before keeps serving.")
