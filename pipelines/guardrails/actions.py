@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from store.guardrail_subjects import ActionPattern
 
-__all__ = ["matches"]
+__all__ = ["composed", "matches"]
 
 # What some instrumentations wrap the arguments in.
 _WRAPPERS: Final = ("arguments", "args", "kwargs", "parameters", "params", "input", "tool_input")
@@ -18,7 +18,7 @@ def matches(pattern: ActionPattern, name: str | None, arguments: str | None, att
     An argument that is a list matches with any of its members. Arguments that are no JSON object match no condition.
     """
     stated = _object(attributes).get("action")
-    names = [_nfc(each) for each in (name, stated) if isinstance(each, str)]
+    names = [composed(each) for each in (name, stated) if isinstance(each, str)]
     if not any(pattern.name.fullmatch(each) for each in names):
         return False
     if not pattern.arguments:
@@ -52,8 +52,9 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return _nfc(value.strip()) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return composed(value.strip()) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _nfc(text: str) -> str:
+def composed(text: str) -> str:
+    """A name as names are compared: names that look the same are the same."""
     return unicodedata.normalize("NFC", text)

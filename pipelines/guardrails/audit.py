@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from pipelines.guardrails.actions import matches
+from pipelines.guardrails.actions import composed, matches
 from pipelines.guardrails.addresses import sites
 from pipelines.stats.contract import require
 from store.guardrail_evidence import ACTIONS, COSTS, STARTS, TRACES
@@ -94,7 +94,7 @@ def _sayings(distinct: pl.DataFrame, kind: str, subject: str) -> Iterator[str | 
     if kind == "off_limits_tool":
         tool = text_pattern(subject)
         for (name,) in distinct.iter_rows():
-            hit = name is not None and tool.fullmatch(name.strip()) is not None
+            hit = name is not None and tool.fullmatch(composed(name.strip())) is not None
             yield f"expected no call of the tool {subject}; {_short(name)} was called" if hit else None
         return
     if kind == "off_limits_site":

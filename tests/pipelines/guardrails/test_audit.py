@@ -69,6 +69,12 @@ def spans(found: list[dict[str, Any]]) -> list[str | None]:
     return [row["span_id"] for row in found]
 
 
+def test_a_tool_is_off_limits_however_its_name_is_composed():
+    for written in ("café", "cafe\u0301", "  cafe\u0301 "):
+        assert audited([rule("off_limits_tool", "café")], calls=[call("s1", written)]), ascii(written)
+    assert not audited([rule("off_limits_tool", "café")], calls=[call("s1", "cafe")])
+
+
 def test_a_forbidden_tool_is_found_by_name_whoever_wrote_it_and_with_what_case() -> None:
     calls = [
         call("s1", "delete_account"), call("s2", "Delete_Account"), call("s3", "delete"), call("s4", None),
