@@ -1,0 +1,1 @@
+-- What the last contrasts of good and bad rollouts found, for the page: groups of rollouts and step patterns.

@@ -1,0 +1,1 @@
+-- What a language model was asked for lessons, and what became of it.

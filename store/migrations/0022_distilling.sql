@@ -1,0 +1,1 @@
+-- Merges and retirements that the weekly distillation proposes.

@@ -1,0 +1,1 @@
+-- Lessons that are taught to a model: exports, fine-tuning jobs and the comparison without the lesson.
