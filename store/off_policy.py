@@ -10,15 +10,14 @@ asked about is d = Σ_a π(a|x) q(x, a):
     SWITCH  mean(d + w 1{w <= τ} (r - q))   Wang, Agarwal & Dudik 2017 (the doubly robust form)
     DRos    mean(d + λw/(w²+λ) (r - q))     Su, Dimakopoulou, Krishnamurthy & Dudik 2020
 
-τ and λ are the candidates with the smallest variance + (bound of the bias)², as Su et al. do in their section 5. With
-clusters the unit of every variance is a cluster: values are linearised, (Σ_c ψ - θ m_c)/m̄ for one of m_c decisions.
+`pipelines.off_policy.tuning` chooses τ and λ. With clusters the unit of every variance is a cluster: values are
+linearised, (Σ_c ψ - θ m_c)/m̄ for one of m_c decisions.
 The engine is used as a calculator in memory: no store is read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import log, sqrt
 from typing import Final
 
 import duckdb
@@ -26,7 +25,7 @@ import polars as pl
 
 from store.errors import StoreError
 
-__all__ = ["ESTIMATORS", "LAMBDAS", "ROUNDS", "TAUS", "Moments", "Summary", "points", "summary", "tuned"]
+__all__ = ["ESTIMATORS", "LAMBDA", "ROUNDS", "TAU", "Moments", "Summary", "points", "summary"]
 
 ROUNDS = pl.Schema(
     {
@@ -40,11 +39,9 @@ ROUNDS = pl.Schema(
 """One row a decision; beside these there may be `cluster` (any type): decisions that may not be independent."""
 
 ESTIMATORS: Final = ("IPS", "SNIPS", "DM", "DR", "SWITCH", "DRos")
-# The first of equals is taken, so what stands first is the default.
-TAUS: Final = (10.0, 2.0, 5.0, 20.0, 50.0, 100.0)
-LAMBDAS: Final = (100.0, 1.0, 10.0, 1_000.0, 10_000.0)
+TAU: Final = 10.0
+LAMBDA: Final = 100.0
 _ROUNDING = 1e-12
-_DELTA = 0.1  # the bound of the bias holds with probability 1 - δ
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Summary:
     `decisions`; `units` (clusters, or decisions without them); `estimators` by ESTIMATORS; `weight`, the moments of w,
     whose mean should be 1; `logged`, of the rewards as they were; `gain`, of DR minus those on the same rows;
     `ess` (Σw)²/Σw² over units; `largest_weight` of a decision; `largest_unit` in decisions of mean size, and its share
-    `largest_share` of all weight; `tau` and `lam` chosen.
+    `largest_share` of all weight; `tau` and `lam` as given.
     """
 
     decisions: int
@@ -79,7 +76,7 @@ class Summary:
     lam: float
 
 
-def points(rounds: pl.DataFrame, *, tau: float = TAUS[0], lam: float = LAMBDAS[0]) -> dict[str, float]:
+def points(rounds: pl.DataFrame, *, tau: float = TAU, lam: float = LAMBDA) -> dict[str, float]:
     """The six estimates only, by ESTIMATORS, of `rounds` (ROUNDS). Raises: `StoreError`, as without rows."""
     expressions = {
         "IPS": "avg(w * reward)", "SNIPS": "sum(w * reward) / sum(w)", "DM": "avg(direct)",
@@ -90,38 +87,7 @@ def points(rounds: pl.DataFrame, *, tau: float = TAUS[0], lam: float = LAMBDAS[0
     return {name: row[name] for name in ESTIMATORS}
 
 
-def tuned(
-    rounds: pl.DataFrame,
-    *,
-    taus: Sequence[float] = TAUS,
-    lams: Sequence[float] = LAMBDAS,
-) -> tuple[float, float]:
-    """τ and λ, each the candidate with the smallest variance + (bound of the bias)² on `rounds` (ROUNDS).
-
-    Of equals the first. Raises: `StoreError`, as without rows.
-    """
-    candidates = {f"switch{k}": _switched(tau) for k, tau in enumerate(taus)}
-    candidates |= {f"dros{k}": _shrunk(lam) for k, lam in enumerate(lams)}
-    values = {"direct": "direct", "dr": "direct + w * left_over", "w": "w"}
-    values |= {name: f"direct + {value}" for name, value in candidates.items()}
-    sums = {"n": "count(*)", "dr": "avg(dr)", "squares": "avg(w * w)", "largest": "max(w)"}
-    for name in candidates:
-        sums |= {f"{name}_mean": f"avg({name})", f"{name}_square": f"avg({name} * {name})"}
-    row = _one_row(f"SELECT {_listed(sums)} FROM (SELECT {_listed(values)} FROM {_WEIGHTED})", rounds)
-    # Bernstein's part of the bound is the same for every candidate; it keeps small biases from deciding.
-    spread = log(2.0 / _DELTA)
-    slack = sqrt(2.0 * row["squares"] * spread / row["n"]) + 2.0 * row["largest"] * spread / (3.0 * row["n"])
-
-    def score(name: str) -> float:
-        mean, square = row[f"{name}_mean"], row[f"{name}_square"]
-        return _rounded(square, mean**2) / row["n"] + (abs(row["dr"] - mean) + slack) ** 2
-
-    tau = min(range(len(taus)), key=lambda k: score(f"switch{k}"))
-    lam = min(range(len(lams)), key=lambda k: score(f"dros{k}"))
-    return taus[tau], lams[lam]
-
-
-def summary(rounds: pl.DataFrame, *, tau: float = TAUS[0], lam: float = LAMBDAS[0]) -> Summary:
+def summary(rounds: pl.DataFrame, *, tau: float = TAU, lam: float = LAMBDA) -> Summary:
     """All estimates with their variances and the diagnostics of the weights, of `rounds` (ROUNDS, perhaps `cluster`).
 
     Raises: `StoreError`, as without rows.

@@ -22,6 +22,7 @@ from scipy.stats import chi2
 from pipelines.off_policy import targets
 from pipelines.off_policy.logged import Prepared, prepare
 from pipelines.off_policy.targets import Target
+from pipelines.off_policy.tuning import tuned
 from pipelines.stats import confidence_sequence
 from pipelines.stats.confidence_sequence import ESS_GATE
 from pipelines.stats.contract import FitRefused, require
@@ -208,7 +209,7 @@ def evaluate_rounds(
         return Estimates(name, "refused", key, words, alpha, checked.height)
     if "cluster" in rounds.columns:
         checked = checked.with_columns(rounds["cluster"])
-    tau, lam = off_policy.tuned(checked)
+    tau, lam = tuned(checked)
     counted = off_policy.summary(checked, tau=tau, lam=lam)
     error = np.sqrt(counted.weight.variance / counted.units)
     diagnostics = Diagnostics(

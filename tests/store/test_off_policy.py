@@ -6,6 +6,7 @@ import pytest
 
 from bench.off_policy import of_drawn
 from bench.off_policy_rounds import LAMBDA, TAU, rounds
+from pipelines.off_policy.tuning import tuned as tune
 from store import off_policy
 from store.errors import StoreError
 
@@ -31,7 +32,7 @@ def test_estimates_equal_obp(count):
     assert off_policy.points(drawn, tau=TAU, lam=LAMBDA) == pytest.approx(points, abs=1e-9)
     found = off_policy.summary(drawn, tau=TAU, lam=LAMBDA)
     assert {name: one.value for name, one in found.estimators.items()} == pytest.approx(points, abs=1e-9)
-    tau, lam = off_policy.tuned(drawn)
+    tau, lam = tune(drawn)
     assert (tau, lam) == (tuned["SWITCH"][0], tuned["DRos"][0])
     chosen = off_policy.summary(drawn, tau=tau, lam=lam).estimators
     assert chosen["SWITCH"].value == pytest.approx(tuned["SWITCH"][1], abs=1e-9)
@@ -102,14 +103,8 @@ def test_equal_values_have_no_variance():
     assert found.weight.variance == found.gain.variance == 0.0
 
 
-def test_of_equal_candidates_the_first_is_taken():
-    # No weight is above 2: every τ from there on is the same.
-    drawn = pl.DataFrame({"propensity": 0.5, "target": [0.9, 0.1] * 50, "reward": 1.0, "fitted": 0.5, "direct": 0.5})
-    assert off_policy.tuned(drawn, taus=(10.0, 2.0, 5.0), lams=(7.0,)) == (10.0, 7.0)
-
-
 def test_no_decision_is_no_estimate():
     none = pl.DataFrame(schema=off_policy.ROUNDS)
-    for question in (off_policy.points, off_policy.summary, off_policy.tuned):
+    for question in (off_policy.points, off_policy.summary):
         with pytest.raises(StoreError, match="at least one decision"):
             question(none)
