@@ -2,14 +2,21 @@
 
 A fit that runs in Python holds the interpreter's lock: beside a server it would delay pages and acknowledgements, and
 what it took of memory would stay with the server. In a process of its own it does neither.
+
+The same holds for what it reads: a function that is given the store reads in its own process what the server's engine
+leaves in files (`store.export`), and large frames that it answers with come back as files.
 """
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import wait
+from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from pipelines.worker import Worker, WorkerLost
+from store.connection import Store
 from store.errors import JobError
+from store.export import Readings
 
 __all__ = ["Aside", "Compute", "ComputeLost", "here"]
 
@@ -20,7 +27,10 @@ _LOOK_SECONDS = 0.25
 
 
 class Compute(Protocol):
-    """Calls a function of a module with arguments that can be pickled; its errors come back as its own."""
+    """Calls a function of a module with arguments that can be pickled; its errors come back as its own.
+
+    A store among the arguments can be read there, not written.
+    """
 
     def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer."""
@@ -50,14 +60,17 @@ class Aside:
     a second whether to go on: what it raises ends the process and comes out of the call.
     """
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], None], store: Store) -> None:
         self._check = check
+        self._store = store
         self._worker: Worker | None = None
+        self._folder: Path | None = None
 
     def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function's answer. Raises: what it raises, and `ComputeLost` when the process is killed."""
         if self._worker is None:
-            self._worker = Worker(behind=True)
+            self._folder = self._store.exchange()
+            self._worker = Worker(behind=True, readings=Readings(self._store, self._folder))
         future = self._worker.submit(function, *args, **kwargs)
         try:
             while not wait([future], _LOOK_SECONDS).done:
@@ -73,5 +86,8 @@ class Aside:
     def close(self) -> None:
         """End the process, also in the middle of its work."""
         worker, self._worker = self._worker, None
+        folder, self._folder = self._folder, None
         if worker is not None:
             worker.kill()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -116,6 +116,11 @@ class Runner:
         """Mark the runs of dead processes as interrupted; returns their jobs. Call once, before anything runs."""
         return job_runs.interrupt_dead(self._store)
 
+    @property
+    def settings(self) -> Settings:
+        """The settings that jobs are run with."""
+        return self._settings
+
     def job(self, name: str) -> Job:
         """The job of this name. Raises: `UnknownJob`."""
         try:
@@ -168,7 +173,7 @@ class Runner:
 
     def execute(self, claim: Claim, observer: Observer | None = None) -> Outcome:
         """Run a claimed job to its end in this thread; a failure is recorded and returned, not raised."""
-        compute = Aside(self._go_on) if self._aside else None
+        compute = Aside(self._go_on, self._store) if self._aside else None
         context = JobContext(
             store=self._store,
             clock=self._store.clock,

@@ -4,7 +4,8 @@ Not `multiprocessing`: its children begin by running the parent's main module ag
 page Streamlit shows at that moment. This child imports what it is asked to call and nothing else. It ends when it is
 told to, and when the process that started it is gone, also in the middle of a call.
 
-Both sides speak in frames over the child's standard input and output: eight bytes of length, then a pickle.
+Both sides speak in frames over the child's standard input and output: eight bytes of length, then a pickle. A store
+among the arguments of a call becomes a view there (`store.export`): before its answer the child asks what to read.
 """
 
 import os
@@ -18,8 +19,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
+from pipelines.parcels import Parcels
 from pipelines.priority import behind_others
 from store.errors import TrimtabError
+from store.export import Question, Readings, StoreView
 
 __all__ = ["Worker", "WorkerLost"]
 
@@ -41,14 +44,23 @@ class WorkerLost(TrimtabError):
         super().__init__("The process that did the work was ended from outside, perhaps for want of memory.")
 
 
+class _Broken(Exception):
+    """The pipe to the process ended."""
+
+
 class Worker:
     """Starts the process at once. Close it at the end; an ended one answers every call with `WorkerLost`."""
 
-    def __init__(self, *, behind: bool = False) -> None:
-        """`behind`: other processes go first when the processor is short."""
+    def __init__(self, *, behind: bool = False, readings: Readings | None = None) -> None:
+        """`behind`: other processes go first when the processor is short. `readings` answers what is read of a store
+        among the arguments; large frames then travel as files in its folder, both ways.
+        """
+        self._readings = readings
+        self._parcels = None if readings is None else Parcels(readings.folder, readings.store)
+        folder = [] if readings is None else [str(readings.folder)]
         path = os.pathsep.join([str(_ROOT), *(entry for entry in sys.path if entry)])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, *(["behind"] if behind else [])],
+            [sys.executable, "-c", _START, "behind" if behind else "beside", *folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**(_QUIET_THREADS if behind else {}), **os.environ, "PYTHONPATH": path},
@@ -76,7 +88,7 @@ class Worker:
 
         Raises: what pickling the call raises.
         """
-        call = pickle.dumps((function, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL)
+        call = self._pack((function, args, kwargs))
         future: Future[R] = Future()
         with self._lock:
             if self._closed:
@@ -91,8 +103,10 @@ class Worker:
         self._thread.join()
 
     def kill(self) -> None:
-        """End the process now; calls that are not answered fail."""
+        """End the process now; calls that are not answered fail, and what is read for it is cut short."""
         self._process.kill()
+        if self._readings is not None:
+            self._readings.close()
         self.close()
 
     def _end(self) -> None:
@@ -113,9 +127,8 @@ class Worker:
             try:
                 if lost:
                     raise WorkerLost
-                _write(stdin, call)
-                fine, answer = pickle.loads(_read(stdout))
-            except (OSError, EOFError):
+                fine, answer = self._converse(stdin, stdout, call)
+            except _Broken:
                 lost = True
                 # Nothing more is taken; what is queued already is answered below.
                 self._end()
@@ -127,6 +140,8 @@ class Worker:
                     future.set_result(answer)
                 else:
                     future.set_exception(answer)
+        if self._readings is not None:
+            self._readings.end()
         for stream in (stdin, stdout):
             try:
                 stream.close()
@@ -136,10 +151,43 @@ class Worker:
             self._process.kill()
         self._process.wait()
 
+    def _converse(self, stdin: IO[bytes], stdout: IO[bytes], call: bytes) -> tuple[bool, Any]:
+        """Send a call and answer what the process asks until it answers.
+
+        Raises: `_Broken` when the process is gone; what unpacking the answer raises.
+        """
+        try:
+            _write(stdin, call)
+            while True:
+                content = self._unpack(_read(stdout))
+                if not isinstance(content, Question):
+                    fine, answer = content
+                    return fine, answer
+                _write(stdin, self._reply(content))
+        except (BrokenPipeError, EOFError) as error:
+            raise _Broken from error
+
+    def _reply(self, question: Question) -> bytes:
+        """The pickle of (true, the answer) or (false, its error)."""
+        assert self._readings is not None
+        try:
+            return self._pack((True, self._readings.answer(question)))
+        except Exception as error:
+            return _portable(error)
+
+    def _pack(self, content: object) -> bytes:
+        if self._parcels is not None:
+            return self._parcels.pack(content)
+        return pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def _unpack(self, content: bytes) -> Any:
+        return pickle.loads(content) if self._parcels is None else self._parcels.unpack(content)
+
 
 def serve() -> None:
     """The process: calls what comes on standard input until that ends."""
-    if "behind" in sys.argv[1:]:
+    priority, *folder = sys.argv[1:]
+    if priority == "behind":
         behind_others()
     source = sys.stdin.buffer
     # What a library prints must not get between the frames.
@@ -155,20 +203,34 @@ def serve() -> None:
             # The other side closes when everything is answered; before that it is gone, and nobody wants the answer.
             os._exit(0)
 
-    threading.Thread(target=read, name="calls", daemon=True).start()
-    while True:
-        answer = _answer(calls.get())
+    def write(content: bytes) -> None:
         try:
-            _write(target, answer)
+            _write(target, content)
         except OSError:
             os._exit(1)
 
+    asking = threading.Lock()
 
-def _answer(call: bytes) -> bytes:
+    def ask(question: Question) -> Any:
+        with asking:
+            write(pickle.dumps(question, protocol=pickle.HIGHEST_PROTOCOL))
+            fine, answer = pickle.loads(calls.get())
+        if fine:
+            return answer
+        raise answer
+
+    parcels = Parcels(Path(folder[0]), StoreView(ask)) if folder else None
+    threading.Thread(target=read, name="calls", daemon=True).start()
+    while True:
+        write(_answer(calls.get(), parcels))
+
+
+def _answer(call: bytes, parcels: Parcels | None) -> bytes:
     """The pickle of (true, what the function gave) or (false, its error)."""
     try:
-        function, args, kwargs = pickle.loads(call)
-        return pickle.dumps((True, function(*args, **kwargs)), protocol=pickle.HIGHEST_PROTOCOL)
+        function, args, kwargs = pickle.loads(call) if parcels is None else parcels.unpack(call)
+        answer = (True, function(*args, **kwargs))
+        return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL) if parcels is None else parcels.pack(answer)
     except Exception as error:
         return _portable(error)
 

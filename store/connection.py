@@ -9,6 +9,8 @@ log. The writer then lets the engine go and the next use opens a new one, so tha
 
 import errno
 import re
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -72,6 +74,10 @@ class Store:
         except BaseException:
             connection.close()
             raise
+        self._exchange: Path | None = None
+        if path is not None:
+            # This process holds the file now, so whoever left anything there is gone.
+            shutil.rmtree(_exchange_of(path), ignore_errors=True)
         self._writer = Writer(self._writing_cursor, self._translate, self._retire)
 
     @classmethod
@@ -167,6 +173,19 @@ class Store:
             finally:
                 cursor.execute(f"SET GLOBAL memory_limit = '{limit}'")
 
+    def exchange(self) -> Path:
+        """A new folder for files that this process and one of its own hand each other; remove it after use.
+
+        It is beside the database, so it has the room that the database has. What is left in it when this process is
+        killed is removed when the store is next opened. Raises: `OSError`.
+        """
+        with self._lock:
+            if self._exchange is None:
+                beside = None if self.path is None else _exchange_of(self.path)
+                self._exchange = Path(tempfile.mkdtemp(prefix="trimtab-")) if beside is None else beside
+            self._exchange.mkdir(exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=self._exchange))
+
     @property
     def queue_depth(self) -> int:
         """How many changes wait for the writer."""
@@ -180,6 +199,8 @@ class Store:
                 self._closed = True
                 if self._connection is not None:
                     self._connection.close()
+                if self._exchange is not None:
+                    shutil.rmtree(self._exchange, ignore_errors=True)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -288,3 +309,7 @@ class Store:
         if _DISK_FULL.search(text) or f"errno {errno.ENOSPC}" in text:
             return DiskFull(path, text.splitlines()[0][:300])
         return StoreError(text)
+
+
+def _exchange_of(path: Path) -> Path:
+    return path.with_name(path.name + ".exchange")

@@ -29,6 +29,16 @@ from pathlib import Path
 class TrimtabError(Exception):
     """Base of every error whose text is meant for the user."""
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Errors come from other processes as what they are; the text is an argument of few of their kinds."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[TrimtabError], args: tuple[object, ...], attributes: dict[str, object]) -> TrimtabError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 class SettingsError(TrimtabError):
     """A setting that cannot be used.

@@ -6,7 +6,9 @@ and other spans that contain spans are no steps: their status is known only when
 version of these rules; paths of another version are computed anew, and versions are never mixed.
 """
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import polars as pl
@@ -99,23 +101,28 @@ class Refreshed:
 def refresh(store: Store) -> Refreshed:
     """Compute the paths of all traces that are new or changed since the last refresh.
 
-    Paths are read in one query and written in slices; a refresh that was stopped half-way is begun again.
+    Paths go from one query to a file and from there in slices into the store, all in the engine; a refresh that was
+    stopped half-way is begun again.
     """
-    with store.read() as reader:
-        after = _progress(reader)
-        latest = reader.value("SELECT coalesce(max(publication), -1) FROM traces")
-        publication = int(latest) if isinstance(latest, int) else -1
-        if publication <= after:
-            return Refreshed(0, after)
-        both = reader.frame(_PATHS, pl.Schema({**PATHS, **STATES}), {"after": after})
-    states = both.filter(pl.col("state").is_not_null()).select(list(STATES)).unique("state", keep="any")
-    paths = both.filter(pl.col("trace_id").is_not_null()).select(list(PATHS))
-    store.write(lambda connection: _begin(connection, states, replace_all=after < 0))
-    for start in range(0, paths.height, _CHUNK):
-        chunk = paths.slice(start, _CHUNK)
-        store.write(lambda connection, chunk=chunk: _replace(connection, chunk, search=after >= 0))  # type: ignore[misc]
+    folder = store.exchange()
+    path = folder / "paths.parquet"
+    try:
+        with store.read() as reader:
+            after = _progress(reader)
+            latest = reader.value("SELECT coalesce(max(publication), -1) FROM traces")
+            publication = int(latest) if isinstance(latest, int) else -1
+            if publication <= after:
+                return Refreshed(0, after)
+            reader.export(path, _PATHS, {"after": after})
+            rows = int(str(reader.value("SELECT count(*) FROM read_parquet($path)", {"path": str(path)})))
+            traces = int(str(reader.value("SELECT count(trace_id) FROM read_parquet($path)", {"path": str(path)})))
+        store.write(lambda connection: _begin(connection, path, replace_all=after < 0))
+        for start in range(0, rows, _CHUNK):
+            store.write(lambda connection, start=start: _replace(connection, path, start, search=after >= 0))  # type: ignore[misc]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     store.write(lambda connection: _finish(connection, publication))
-    return Refreshed(paths.height, publication)
+    return Refreshed(traces, publication)
 
 
 def of_trace(store: Store, trace_id: str) -> pl.DataFrame:
@@ -146,33 +153,30 @@ def _progress(reader: Reader) -> int:
     return int(value) if isinstance(value, int) else -1
 
 
-def _begin(connection: duckdb.DuckDBPyConnection, states: pl.DataFrame, *, replace_all: bool) -> None:
+def _begin(connection: duckdb.DuckDBPyConnection, path: Path, *, replace_all: bool) -> None:
     if replace_all:
         for table in ("trace_paths", "abstract_states", "path_progress"):
             connection.execute(f"DELETE FROM {table}")
-    connection.register("fresh_states", states)
-    try:
-        connection.execute(
-            """INSERT INTO abstract_states BY NAME
-            SELECT $abstraction AS abstraction, f.* FROM fresh_states AS f
-            ANTI JOIN abstract_states AS a ON a.state = f.state AND a.abstraction = $abstraction""",
-            {"abstraction": ABSTRACTION},
-        )
-    finally:
-        connection.unregister("fresh_states")
+    connection.execute(
+        f"""INSERT INTO abstract_states BY NAME
+        SELECT $abstraction AS abstraction, {", ".join(f"f.{name}" for name in STATES)}
+        FROM read_parquet($path) AS f ANTI JOIN abstract_states AS a
+            ON a.state = f.state AND a.abstraction = $abstraction
+        WHERE f.state IS NOT NULL""",
+        {"abstraction": ABSTRACTION, "path": str(path)},
+    )
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, paths: pl.DataFrame, *, search: bool) -> None:
-    connection.register("fresh_paths", paths)
-    try:
-        if search:
-            connection.execute("DELETE FROM trace_paths WHERE trace_id IN (SELECT trace_id FROM fresh_paths)")
-        connection.execute(
-            "INSERT INTO trace_paths SELECT $abstraction, trace_id, states, costs FROM fresh_paths",
-            {"abstraction": ABSTRACTION},
-        )
-    finally:
-        connection.unregister("fresh_paths")
+def _replace(connection: duckdb.DuckDBPyConnection, path: Path, start: int, *, search: bool) -> None:
+    fresh = """(SELECT trace_id, states, costs FROM read_parquet($path, file_row_number = true)
+        WHERE file_row_number >= $start AND file_row_number < $end AND trace_id IS NOT NULL)"""
+    part = {"path": str(path), "start": start, "end": start + _CHUNK}
+    if search:
+        connection.execute(f"DELETE FROM trace_paths WHERE trace_id IN (SELECT trace_id FROM {fresh})", part)
+    connection.execute(
+        f"INSERT INTO trace_paths SELECT $abstraction, trace_id, states, costs FROM {fresh}",
+        {**part, "abstraction": ABSTRACTION},
+    )
 
 
 def _finish(connection: duckdb.DuckDBPyConnection, publication: int) -> None:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from pipelines.credit.credits import CreditConfig, Credited, assign
+from pipelines.credit.credits import NOTES, CreditConfig, Credited, assign
 from pipelines.credit.parallel import shares
 from pipelines.credit.randomised import arm_credits
 from pipelines.credit.tools import tool_credits
 from pipelines.jobs import JobResult
 from store import credit
+from store.connection import Store
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -21,34 +22,31 @@ __all__ = ["run"]
 
 def run(context: "JobContext") -> JobResult:
     """Estimate and record; `rows` counts the steps that got credit."""
-    context.progress(0.0, "reading traces and steps")
-    evidence = credit.evidence(context.store)
-    if evidence.reward_model_id is None or evidence.traces.is_empty():
+    context.progress(0.0, "valuing the steps of traces")
+    found = context.compute(_estimate, context.store, context.random, CreditConfig())
+    if found is None:
         return JobResult(0, "There are no rewards yet: credit divides them among steps.")
-    context.progress(0.3, f"valuing {evidence.steps.height:,} steps of {evidence.traces.height:,} traces")
-    config = CreditConfig()
-    credited, tools = context.compute(_estimate, evidence, context.random, config)
     context.progress(0.8, "writing credit")
-    run_id = credit.record(context.store, _found(evidence, credited, tools, config))
-    with_credit = credited.frame["trace_no"].n_unique()
-    refused = credited.notes.filter(
-        pl.col("reason").is_in(["no_steps", "no_signals", "too_few_traces", "constant_reward"])
-    )
-    message = f"Run {run_id}: credit for {credited.frame.height:,} steps of {with_credit:,} traces"
+    run_id = credit.record(context.store, found)
+    notes = pl.DataFrame(found.notes, schema=NOTES)
+    refused = notes.filter(pl.col("reason").is_in(["no_steps", "no_signals", "too_few_traces", "constant_reward"]))
+    message = f"Run {run_id}: credit for {found.steps.height:,} steps of {found.traces:,} traces"
     if refused.height:
         message += "; none for " + ", ".join(
             f"{agent or 'traces without an agent'} ({reason.replace('_', ' ')})"
             for agent, reason, _ in refused.head(3).iter_rows()
         )
-    return JobResult(credited.frame.height, f"{message}.")
+    return JobResult(found.steps.height, f"{message}.")
 
 
-def _estimate(
-    evidence: credit.Evidence, random: np.random.Generator, config: CreditConfig
-) -> tuple[Credited, pl.DataFrame]:
-    """The credit of every step, and of tools and arms."""
+def _estimate(store: Store, random: np.random.Generator, config: CreditConfig) -> credit.Found | None:
+    """The credit of every step, and of tools and arms; None where there are no rewards."""
+    evidence = credit.evidence(store)
+    if evidence.reward_model_id is None or evidence.traces.is_empty():
+        return None
     credited = assign(evidence.traces, evidence.steps, evidence.parallel, random, config)
-    return credited, pl.concat([tool_credits(credited, random), arm_credits(credited, evidence.choices)])
+    tools = pl.concat([tool_credits(credited, random), arm_credits(credited, evidence.choices)])
+    return _found(evidence, credited, tools, config)
 
 
 def _found(evidence: credit.Evidence, credited: Credited, tools: pl.DataFrame, config: CreditConfig) -> credit.Found:

@@ -7,6 +7,7 @@ import polars as pl
 from pipelines.drift import users
 from pipelines.jobs import JobResult
 from store import drift, meta
+from store.connection import Store
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -18,13 +19,11 @@ __all__ = ["run"]
 def run(context: "JobContext") -> JobResult:
     """Scan and record; `rows` counts the users scanned."""
     config = users.DriftConfig()
-    context.progress(0.0, "reading events")
+    context.progress(0.0, "scanning events")
     version = meta.data_version(context.store)
-    events = drift.events(context.store, min_events=config.min_events)
-    if events.is_empty():
+    found = context.compute(_scan, context.store, config)
+    if found is None:
         return JobResult(0, "No user has events yet: thumbs, ratings, or traces with a reward of their own.")
-    context.progress(0.3, f"scanning {events.height} events")
-    found = context.compute(users.scan, events, config)
     waiting = found.filter(pl.col("status") == "not enough data")
     scanned = found.filter(pl.col("status") != "not enough data")
     flagged = int(scanned["flagged"].sum())
@@ -41,3 +40,9 @@ def run(context: "JobContext") -> JobResult:
     drift.record(context.store, scanned, summary, data_version=version, code_version=code_version())
     message = f"{scanned.height} users scanned, {flagged} flagged; {waiting.height} have too few events."
     return JobResult(scanned.height, message)
+
+
+def _scan(store: Store, config: users.DriftConfig) -> pl.DataFrame | None:
+    """The scan of every user's events; None where there are none."""
+    events = drift.events(store, min_events=config.min_events)
+    return None if events.is_empty() else users.scan(events, config)

@@ -5,7 +5,7 @@ All bad traces are examined, and of the good ones enough to learn from; what is 
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -18,6 +18,7 @@ from pipelines.failures.label import RULES_VERSION, Labelled, label
 from pipelines.failures.model_labels import Asked
 from pipelines.jobs import JobResult
 from store import failures, guardrails, judges, meta
+from store.connection import Store
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -36,21 +37,11 @@ def run(context: "JobContext") -> JobResult:
 def label_traces(context: "JobContext", config: FailureConfig, *, environ: Mapping[str, str]) -> JobResult:
     """As `run`, with its thresholds and the environment that holds the model's key from outside."""
     store = context.store
-    context.progress(0.0, "reading traces")
-    version = meta.data_version(store)
-    traces = failures.traces(store)
-    if traces.is_empty():
+    context.progress(0.0, "labelling bad traces")
+    found = context.compute(_examine, store, config)
+    if found is None:
         return JobResult(0, "There are no traces yet.")
-    examined = badness.examined(badness.mark(traces, config), config)
-    ids = examined["trace_id"].to_list()
-    bad = int(examined["bad"].sum())
-    context.progress(0.2, f"reading the calls of {bad} bad and {len(ids) - bad} good traces")
-    calls = failures.calls(store, ids)
-    context.progress(0.4, "reading answers")
-    answers, requests = failures.answers(store, ids), failures.requests(store, ids)
-    context.progress(0.7, f"labelling {bad} bad traces")
-    broken = guardrails.violations_in(store, ids)
-    labelled = context.compute(label, examined, calls, answers, requests, config, violations=broken)
+    labelled, bad = found.labelled, found.bad
     asked = _asked(context, labelled, environ)
     labels = labelled.labels if asked is None else model_labels.merged(labelled.labels, asked)
     final = Labelled(labels, labelled.rules)
@@ -58,21 +49,50 @@ def label_traces(context: "JobContext", config: FailureConfig, *, environ: Mappi
     summary = failures.Summary(
         rules_version=RULES_VERSION,
         reward_model_id=failures.active_model(store),
-        traces=traces.height,
+        traces=found.traces,
         bad=bad,
         unknown=final.unknown,
         explored=final.explored,
         parameters={
-            "thresholds": badness.thresholds(traces, config).to_dicts(),
+            "thresholds": found.thresholds,
             "config": asdict(config),
-            "examined_good": len(ids) - bad,
+            "examined_good": found.good,
             "agreement": _agreement(labelled, failures.human_labels(store), asked),
             "model": None if asked is None else _model_summary(asked),
         },
     )
     rules = final.rules.with_columns(pl.col("agent").replace("", None))
-    failures.record(store, final.labels, rules, summary, data_version=version, code_version=code_version())
-    return JobResult(bad, _message(traces.height, bad, final, asked))
+    failures.record(store, final.labels, rules, summary, data_version=found.data_version, code_version=code_version())
+    return JobResult(bad, _message(found.traces, bad, final, asked))
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What the rules said of the traces, how many there were, bad ones and examined good ones, and what is bad."""
+
+    labelled: Labelled
+    traces: int
+    bad: int
+    good: int
+    thresholds: list[dict[str, Any]]
+    data_version: int
+
+
+def _examine(store: Store, config: FailureConfig) -> _Examined | None:
+    """Label the bad traces by the rules; None where there are no traces."""
+    version = meta.data_version(store)
+    traces = failures.traces(store)
+    if traces.is_empty():
+        return None
+    examined = badness.examined(badness.mark(traces, config), config)
+    ids = examined["trace_id"].to_list()
+    bad = int(examined["bad"].sum())
+    labelled = label(
+        examined, failures.calls(store, ids), failures.answers(store, ids), failures.requests(store, ids), config,
+        violations=guardrails.violations_in(store, ids),
+    )  # fmt: skip
+    thresholds = badness.thresholds(traces, config).to_dicts()
+    return _Examined(labelled, traces.height, bad, len(ids) - bad, thresholds, version)
 
 
 def _asked(context: "JobContext", labelled: Labelled, environ: Mapping[str, str]) -> Asked | None:

@@ -59,11 +59,16 @@ def _audited(context: "JobContext", held: pl.DataFrame) -> tuple[int, pl.DataFra
         traces = evidence.traces(store, agents, since=since, after=after, until=until)  # type: ignore[arg-type]
         count = int(traces["fresh"].sum())
         for chunk in _chunks(traces):
-            new.append(_recorded(store, context.compute(audit, rules, chunk, *_evidence(store, rules, chunk))))
+            new.append(_recorded(store, context.compute(_audit_chunk, store, rules, chunk)))
             done += chunk.height
             context.progress(0.1 + 0.6 * done / traces.height, f"audited {done} of {traces.height} traces")
     evidence.cover(store, until)
     return count, pl.concat(new)
+
+
+def _audit_chunk(store: Store, rules: pl.DataFrame, chunk: pl.DataFrame) -> pl.DataFrame:
+    """The violations in a chunk of traces, by what the store holds of them."""
+    return audit(rules, chunk, *_evidence(store, rules, chunk))
 
 
 def _evidence(store: Store, rules: pl.DataFrame, chunk: pl.DataFrame) -> tuple[pl.DataFrame, ...]:

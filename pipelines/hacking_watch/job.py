@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipelines.hacking_watch.watch import WatchConfig, watch
+from pipelines.hacking_watch.watch import WatchConfig, Watched, watch
 from pipelines.jobs import JobResult
 from store import hacking_watch, meta
+from store.connection import Store
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -20,15 +21,11 @@ def run(context: "JobContext") -> JobResult:
     """Watch and record; `rows` counts the measures that were compared."""
     config = WatchConfig()
     store = context.store
-    context.progress(0.0, "reading arms and versions")
+    context.progress(0.0, "comparing with the baselines")
     version = meta.data_version(store)
-    traces = hacking_watch.traces(store)
-    if traces.is_empty():
+    seen = context.compute(_watch, store, config)
+    if seen is None:
         return JobResult(0, "No agent has two or more arms or versions.")
-    context.progress(0.3, f"reading the signals of {traces.height} traces")
-    measures = hacking_watch.measures(store)
-    context.progress(0.5, "comparing with the baselines")
-    seen = context.compute(watch, traces, measures, config)
     context.progress(0.9, "writing what was found")
     parameters = {"config": asdict(config), "composites": seen.composites, "notes": seen.notes}
     hacking_watch.record(
@@ -38,3 +35,9 @@ def run(context: "JobContext") -> JobResult:
     alarmed = seen.found.filter("alarm").select(pl.format("{} {}", "agent", "candidate").unique().sort()).to_series()
     told = f"Alarm: {', '.join(alarmed.to_list())}." if alarmed.len() else "No alarm."
     return JobResult(seen.found.height, f"{comparisons} arms and versions compared with their baseline. {told}")
+
+
+def _watch(store: Store, config: WatchConfig) -> Watched | None:
+    """What is seen in the traces of agents with two or more arms or versions; None where no agent has."""
+    traces = hacking_watch.traces(store)
+    return None if traces.is_empty() else watch(traces, hacking_watch.measures(store), config)

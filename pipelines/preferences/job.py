@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from pipelines.jobs import JobResult
@@ -9,6 +10,7 @@ from pipelines.preferences import agreement, comparisons, features, population, 
 from pipelines.preferences.choices import Lists, reconstruct
 from pipelines.stats.contract import FitRefused
 from store import meta, preferences, users
+from store.connection import Store
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -21,10 +23,10 @@ def run(context: "JobContext") -> JobResult:
     """Fit, compare and count; `rows` counts users and rankings written."""
     store = context.store
     version = meta.data_version(store)
-    context.progress(0.0, "reading what was shown and chosen")
-    found = _from_choices(context)
+    context.progress(0.0, "fitting what was shown and chosen")
+    found = context.compute(_from_choices, store, context.random)
     context.progress(0.7, "comparing arms and models")
-    ranked = context.compute(comparisons.rank, _pairs(context), context.random)
+    ranked = context.compute(_ranked, store, context.random)
     run_id = preferences.publish(
         store,
         preferences.Preferences(**found, rankings=ranked),
@@ -40,18 +42,16 @@ def run(context: "JobContext") -> JobResult:
     )
 
 
-def _from_choices(context: "JobContext") -> dict[str, Any]:
+def _from_choices(store: Store, random: np.random.Generator) -> dict[str, Any]:
     """Everything inferred from choices; where nothing can be, empty frames and the reason in the parameters."""
-    store = context.store
     candidates, dropped = features.candidates(preferences.feature_names(store))
     shown = preferences.shown_sets(store, list(candidates))
     left_out = preferences.impressions_left_out(store).to_dicts()
     segments = preferences.segments(store)
     try:
-        lists = context.compute(reconstruct, shown, candidates, segments, dropped=dropped)
+        lists = reconstruct(shown, candidates, segments, dropped=dropped)
         del shown
-        context.progress(0.3, f"fitting {len(lists.choices.user):,} shown items of {len(lists.user_ids):,} people")
-        pooled = context.compute(weights.fit, lists.choices)
+        pooled = weights.fit(lists.choices)
     except FitRefused as refused:
         return {
             "lists": 0, "items": 0, "chosen": 0, "users": 0,
@@ -63,24 +63,22 @@ def _from_choices(context: "JobContext") -> dict[str, Any]:
             "user_weights": pl.DataFrame(schema=population.USER_WEIGHTS),
             "agreement": pl.DataFrame(schema=agreement.AGREEMENT),
         }  # fmt: skip
-    context.progress(0.55, "comparing with what people say")
-    return _tables(context, lists, pooled, segments, left_out)
+    return _tables(store, random, lists, pooled, segments, left_out)
 
 
 def _tables(
-    context: "JobContext",
+    store: Store,
+    random: np.random.Generator,
     lists: Lists,
     pooled: weights.Pooled,
     segments: pl.DataFrame,
     left_out: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    store = context.store
     statements = preferences.statements(store)
     known = set(statements["feature"].unique().to_list())
     codes = {name: code for code, name in enumerate(lists.segments) if name is not None}
     segment_of = {user: codes[name] for user, name in segments.iter_rows() if name in codes}
-    stated = context.compute(
-        stated_revealed.shrink,
+    stated = stated_revealed.shrink(
         statements,
         [name for name in lists.features if name in known],
         segment_of,
@@ -113,16 +111,21 @@ def _tables(
         },
         "weights": population.weights(revealed, said, by_rating, anchored),
         "user_weights": population.user_weights(lists, pooled, stated),
-        "agreement": context.compute(agreement.agreement, lists, pooled, revealed, stated, context.random),
+        "agreement": agreement.agreement(lists, pooled, revealed, stated, random),
     }
 
 
-def _pairs(context: "JobContext") -> pl.DataFrame:
+def _ranked(store: Store, random: np.random.Generator) -> pl.DataFrame:
+    """The strength of whatever was compared."""
+    return comparisons.rank(_pairs(store, random), random)
+
+
+def _pairs(store: Store, random: np.random.Generator) -> pl.DataFrame:
     """Comparisons that people made, and pairs of rewards of arms and of models."""
-    stated = preferences.comparisons(context.store).select(
+    stated = preferences.comparisons(store).select(
         "agent", "axis", pl.lit("stated").alias("basis"), "winner", "loser", "tie", "user_id"
     )
-    rewarded = preferences.rewarded(context.store)
-    by_arm = context.compute(comparisons.pairs_of_rewards, rewarded, "arm", context.random)
-    by_model = context.compute(comparisons.pairs_of_rewards, rewarded, "model", context.random)
+    rewarded = preferences.rewarded(store)
+    by_arm = comparisons.pairs_of_rewards(rewarded, "arm", random)
+    by_model = comparisons.pairs_of_rewards(rewarded, "model", random)
     return pl.concat([part.cast(comparisons.PAIRS) for part in (stated, by_arm, by_model)])

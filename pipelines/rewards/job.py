@@ -13,6 +13,7 @@ of the version: they change only with it, and a page need not compute them from 
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,9 @@ from pipelines.rewards.trace_model import TraceModel
 from pipelines.rewards.weighted_agents import Correction, correct
 from pipelines.stats.contract import FitRefused
 from store import reward_features, reward_versions, rewards
+from store.connection import Store
 from store.reward_features import Material, Selection
-from store.reward_rows import with_outcomes
+from store.reward_rows import WRITTEN, with_outcomes
 from store.reward_versions import Report
 from store.version import code_version
 
@@ -65,22 +67,31 @@ def run(context: "JobContext") -> JobResult:
     return _fall_back(context, active, [])
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A fit, which arm for which request, and what is said of the material it rests on."""
+
+    fitted: Refit
+    choices: list[dict[str, Any]]
+    means: dict[str, Any]
+    window: dict[str, Any]
+    selection: Selection
+    signals: int
+    before_trace: pl.DataFrame
+    publication: int
+    data_version: int
+
+
 def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobResult:
     """A new version by the model of single traces."""
-    store = context.store
-    measured = rewards.measured(store)
-    context.progress(0.02, f"reading the steps of {measured.traces.height:,} traces")
-    material = reward_features.gather(store)
-    context.progress(0.1, f"fitting {measured.traces.height:,} traces and {measured.signals.height:,} signals")
-    fitted, choices = context.compute(
-        _estimate, material, measured, reward_versions.stated_weights(store), context.random
-    )
+    context.progress(0.02, "reading and fitting traces and signals")
+    made = context.compute(_estimate, context.store, context.random)
+    fitted = made.fitted
     decision = _decision(context, trace_model.METHOD, fitted.metrics, active)
     context.progress(0.9, "writing rewards")
-    facts = material.facts
     report = Report(
-        **_window(facts),
-        publication=material.publication,
+        **made.window,
+        publication=made.publication,
         activate=decision.activate,
         reason=decision.reason,
         metrics=fitted.metrics,
@@ -92,7 +103,7 @@ def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobR
         state=json.dumps(
             {
                 "model": fitted.model.parameters(),
-                "selection": vars(material.selection),
+                "selection": vars(made.selection),
                 "stated_weights": [vars(one) for one in fitted.scopes],
                 "corrections": [one.parameters() for one in fitted.corrections],
             },
@@ -102,26 +113,35 @@ def _fit(context: "JobContext", active: dict[str, Any] | None, why: str) -> JobR
     )
     model = _publish(
         context, trace_model.METHOD,
-        {**fitted.parameters, "fitted_because": why, "notes": [*fitted.notes, *_before_trace(measured.before_trace)],
-         "choice_of_arm": choices},
-        _rewarded(facts, fitted.rewards), fitted.rewards, fitted.cells, measured.signals.height,
-        material.data_version, report,
+        {**fitted.parameters, "fitted_because": why, "notes": [*fitted.notes, *_before_trace(made.before_trace)],
+         "choice_of_arm": made.choices},
+        made.means, fitted.rewards, fitted.cells, made.signals, made.data_version, report,
     )  # fmt: skip
     if model is None:
         return JobResult(0, "Nothing changed: the version in use holds.")
     return _said(model, fitted, decision)
 
 
-def _estimate(
-    material: Material, measured: rewards.Evidence, stated_weights: pl.DataFrame, random: np.random.Generator
-) -> tuple[Refit, list[dict[str, Any]]]:
-    """The whole fit, and which arm for which request."""
-    selection = material.selection
+def _estimate(store: Store, random: np.random.Generator) -> _Made:
+    """The whole fit of what the store holds. Raises: `FitRefused`."""
+    measured = rewards.measured(store)
+    material = reward_features.gather(store)
+    facts, selection = material.facts, material.selection
     fitted = refit(
-        material.facts, material.tokens, selection.tokens, selection.numbers, selection.categories, measured.traces,
-        measured.signals, stated_weights, random,
+        facts, material.tokens, selection.tokens, selection.numbers, selection.categories, measured.traces,
+        measured.signals, reward_versions.stated_weights(store), random,
     )  # fmt: skip
-    return fitted, choice_by_agent.lifts(material, fitted.rewards)
+    return _Made(
+        fitted,
+        choice_by_agent.lifts(material, fitted.rewards),
+        _means(_rewarded(facts, fitted.rewards), fitted.cells, fitted.parameters),
+        _window(facts),
+        selection,
+        measured.signals.height,
+        measured.before_trace,
+        material.publication,
+        material.data_version,
+    )
 
 
 def _decision(
@@ -168,13 +188,20 @@ def _score(context: "JobContext", active: dict[str, Any]) -> JobResult | None:
         return None
     kept = json.loads(state)
     selection = Selection(**{name: tuple(values) for name, values in kept["selection"].items()})
-    material = reward_features.gather(store, selection=selection, since=int(active["publication"]))
-    if material.facts.is_empty():
+    context.progress(0.1, "scoring new and changed traces")
+    fresh, publication = context.compute(_score_fresh, store, kept, selection, int(active["publication"]))
+    if fresh.is_empty():
         return JobResult(0, "Nothing changed: the version in use holds.")
-    context.progress(0.3, f"scoring {material.facts.height:,} traces")
-    fresh = context.compute(_scores, kept, material, rewards.measured(store))
-    written = rewards.extend(store, model_id, fresh, publication=material.publication, progress=_writing(context, 0.9))
+    written = rewards.extend(store, model_id, fresh, publication=publication, progress=_writing(context, 0.9))
     return JobResult(written, f"Version {model_id} scored {written:,} new or changed traces.")
+
+
+def _score_fresh(store: Store, kept: dict[str, Any], selection: Selection, since: int) -> tuple[pl.DataFrame, int]:
+    """As `_scores`, of what publications after `since` have changed, and the last publication that is in it."""
+    material = reward_features.gather(store, selection=selection, since=since)
+    if material.facts.is_empty():
+        return pl.DataFrame(schema=WRITTEN), material.publication
+    return _scores(kept, material, rewards.measured(store)), material.publication
 
 
 def _scores(kept: dict[str, Any], material: Material, measured: rewards.Evidence) -> pl.DataFrame:
@@ -210,15 +237,15 @@ def _writing(context: "JobContext", begin: float) -> Callable[[float], None]:
 
 def _fall_back(context: "JobContext", active: dict[str, Any] | None, notes: list[dict[str, Any]]) -> JobResult:
     """A version by the means of tasks."""
-    evidence = rewards.evidence(context.store, EVIDENCE_KINDS)
-    context.progress(0.3, f"fitting {evidence.traces.height} traces and {evidence.signals.height} signals")
-    fitted, held = context.compute(_fall_back_fit, evidence, context.random)
+    context.progress(0.1, "reading and fitting traces and signals")
+    made = context.compute(_fall_back_fit, context.store, context.random)
+    fitted, held = made.fitted, made.held
     decision = _decision(context, empirical_bayes.METHOD, held.metrics, active)
     context.progress(0.9, "writing rewards")
     used = int(fitted.rewards["signals"].sum())
     report = Report(
-        users=evidence.traces["user_id"].drop_nulls().n_unique(),
-        tasks=evidence.traces["task"].drop_nulls().n_unique(),
+        users=made.users,
+        tasks=made.tasks,
         activate=decision.activate,
         reason=decision.reason,
         metrics=held.metrics,
@@ -226,9 +253,8 @@ def _fall_back(context: "JobContext", active: dict[str, Any] | None, notes: list
     )
     model = _publish(
         context, empirical_bayes.METHOD,
-        {**fitted.parameters, "notes": [*notes, *fitted.notes.to_dicts(), *_before_trace(evidence.before_trace)]},
-        evidence.traces.join(fitted.rewards, on="trace_id"), fitted.rewards, fitted.cells, used, evidence.data_version,
-        report,
+        {**fitted.parameters, "notes": [*notes, *fitted.notes.to_dicts(), *_before_trace(made.before_trace)]},
+        made.means, fitted.rewards, fitted.cells, used, made.data_version, report,
     )  # fmt: skip
     if model is None:
         return JobResult(0, "Nothing changed: the active model holds.")
@@ -237,31 +263,57 @@ def _fall_back(context: "JobContext", active: dict[str, Any] | None, notes: list
     return JobResult(fitted.rewards.height, message)
 
 
-def _fall_back_fit(
-    evidence: rewards.Evidence, random: np.random.Generator
-) -> tuple[empirical_bayes.RewardFit, fallback.Held]:
+@dataclass(frozen=True)
+class _FallenBack:
+    """A fit by the means of tasks, how it does on what it has not seen, and what is said of its evidence."""
+
+    fitted: empirical_bayes.RewardFit
+    held: fallback.Held
+    means: dict[str, Any]
+    users: int
+    tasks: int
+    before_trace: pl.DataFrame
+    data_version: int
+
+
+def _fall_back_fit(store: Store, random: np.random.Generator) -> _FallenBack:
     """The fit, and how it does on people and tasks it has not seen."""
+    evidence = rewards.evidence(store, EVIDENCE_KINDS)
     fitted = empirical_bayes.fit(evidence.traces, evidence.signals)
-    return fitted, fallback.held_out(evidence.traces, evidence.signals, random)
+    return _FallenBack(
+        fitted,
+        fallback.held_out(evidence.traces, evidence.signals, random),
+        _means(evidence.traces.join(fitted.rewards, on="trace_id"), fitted.cells, fitted.parameters),
+        evidence.traces["user_id"].drop_nulls().n_unique(),
+        evidence.traces["task"].drop_nulls().n_unique(),
+        evidence.before_trace,
+        evidence.data_version,
+    )
+
+
+def _means(rewarded: pl.DataFrame, cells: pl.DataFrame, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean rewards of agents and arms, as a version keeps them among its parameters."""
+    rows = in_place_of_rewards(with_outcomes(rewarded)).cast({"signals": pl.Int64}).select(list(means.REWARDED))
+    task_sds = cells.select(list(means.TASK_SDS))
+    of_agents = rows.with_columns(arm=pl.lit("all arms"))
+    shared = common_sds(parameters.get("measurement", {}).get("agents", []))
+    common = means.beyond_sampling(shared, mean_rewards(of_agents, task_sds))
+    return {
+        "agent_means": mean_rewards(of_agents, task_sds, common).to_dicts(),
+        "arm_means": mean_rewards(rows, task_sds, common).to_dicts(),
+    }
 
 
 def _publish(
-    context: "JobContext", method: str, parameters: dict[str, Any], rewarded: pl.DataFrame, reward: pl.DataFrame,
+    context: "JobContext", method: str, parameters: dict[str, Any], mean_of: dict[str, Any], reward: pl.DataFrame,
     cells: pl.DataFrame, signals: int, data_version: int, report: Report,
 ) -> int | None:  # fmt: skip
-    """Add the version, with mean rewards of agents and arms among its parameters."""
-    rows = in_place_of_rewards(with_outcomes(rewarded)).cast({"signals": pl.Int64}).select(list(means.REWARDED))
-    common = common_sds(parameters.get("measurement", {}).get("agents", []))
-    task_sds = cells.select(list(means.TASK_SDS))
+    """Add the version, with mean rewards of agents and arms (`mean_of`) among its parameters."""
     return rewards.publish(
         context.store,
         rewards.Fitted(
             method=method,
-            parameters={
-                **_plain(parameters),
-                "agent_means": mean_rewards(rows.with_columns(arm=pl.lit("all arms")), task_sds, common).to_dicts(),
-                "arm_means": mean_rewards(rows, task_sds, common).to_dicts(),
-            },
+            parameters={**_plain(parameters), **mean_of},
             rewards=reward,
             cells=cells,
             signals=signals,

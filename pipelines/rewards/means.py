@@ -11,9 +11,8 @@ alone is biased. The others have what their task predicts, and they all err toge
 
 with n_task the others of a task. The shared part of a task's sd is what the agent's mean does to it, which is the same
 error everywhere; the rest is the task's own and averages out. The means of tasks (`empirical_bayes`) know both apart:
-simulated, 95 % intervals cover .940 (30 tasks, 8 of 48 traces seen) and .949 (60 tasks, 3 of 23). The model of single
-traces does not know what the errors of its tasks have in common: there the whole sd of a task counts as shared, as if
-all were the same error, and the interval is wider than it need be (in the simulations above it covers 1.00).
+simulated, 95 % intervals cover .940 (30 tasks, 8 of 48 traces seen) and .949 (60 tasks, 3 of 23). With the model of
+single traces the shared part is what is not known of an agent's level (`refit`).
 """
 
 from collections.abc import Mapping
@@ -49,6 +48,16 @@ def shared_variance(common: Mapping[str | None, float]) -> pl.Expr:
     names = [name for name in common if name is not None]
     squares = [common[name] ** 2 for name in names]
     return pl.col("agent").replace_strict(names, squares, default=0.0, return_dtype=pl.Float64())
+
+
+def beyond_sampling(common: Mapping[str | None, float], sampled: pl.DataFrame) -> dict[str | None, float]:
+    """What `common` (sd, by agent) holds beside the chance of which people and traces there were.
+
+    The error of an agent's level that its fit states has that chance in it, and so has the sd of the agent's mean in
+    `sampled` (`mean_rewards` of agents, without `common`): counted twice, intervals of means would be too wide.
+    """
+    own = dict(sampled.select("agent", pl.col("sd").fill_null(0.0).fill_nan(0.0)).iter_rows())
+    return {agent: max(sd**2 - own.get(agent, 0.0) ** 2, 0.0) ** 0.5 for agent, sd in common.items()}
 
 
 def mean_rewards(

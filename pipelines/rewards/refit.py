@@ -231,15 +231,64 @@ def _cells(rewarded: pl.DataFrame, model: TraceModel, evidence: Evidence) -> pl.
             own=(pl.col("sd") ** 2).sum().sqrt() / pl.len(),
             slope=(pl.col("mean") * (1.0 - pl.col("mean"))).mean(),
         )
-        .join(known.rename({"own": "shared"}), on="task", how="left")
+        .join(known.rename({"own": "of_task"}), on="task", how="left")
+        .join(_levels(rewarded, model, evidence), on="agent", how="left", nulls_equal=True)
         .with_columns(
             raw_mean=pl.when(pl.col("raw_mean").is_finite()).then(pl.col("raw_mean")),
-            sd=(pl.col("own") ** 2 + pl.col("shared").fill_null(task.variance) * pl.col("slope") ** 2).sqrt(),
+            shared_sd=pl.col("level").sqrt() * pl.col("slope"),
         )
-        # What tasks have in common, the errors of loadings, link and features, is not in sd: all of it stands for that.
-        .with_columns(shared_sd=pl.col("sd"))
+        .with_columns(
+            sd=(
+                pl.col("own") ** 2
+                + pl.col("of_task").fill_null(task.variance) * pl.col("slope") ** 2
+                + pl.col("shared_sd") ** 2
+            ).sqrt()
+        )
         .select("agent", "task", "traces", "observed", "raw_mean", "mean", "sd", "shared_sd")
         .sort("agent", "task", nulls_last=True)
+    )
+
+
+def _levels(rewarded: pl.DataFrame, model: TraceModel, evidence: Evidence) -> pl.DataFrame:
+    """Variance of the level of each agent (agent, level), which the predictions of all its traces share.
+
+    It is that of the weighted mean of the evidence, whose people and tasks are a sample: with w = 1 / (s² + noise)
+
+        [sum w + tau_u² sum_user (sum w)² + tau_t² sum_task (sum w)²] / (sum w)²,
+
+    at most what is known of a trace of an agent without any evidence.
+    """
+    effects = model.effects
+    known = pl.col("precision") > 0.0
+    rows = rewarded.select("agent", "user_id", "task", precision=pl.Series(evidence.precision)).with_columns(
+        w=pl.when(known).then(1.0 / (effects.residual + 1.0 / pl.col("precision"))).otherwise(0.0)
+    )
+    most = effects.residual + effects.users.variance + effects.tasks.variance
+
+    def crossed(group: str) -> pl.DataFrame:
+        sums = rows.with_columns(lone=pl.when(pl.col(group).is_null()).then(pl.int_range(pl.len())))
+        sums = sums.group_by("agent", group, "lone").agg(pl.col("w").sum())
+        return sums.group_by("agent").agg((pl.col("w") ** 2).sum().alias(group))
+
+    return (
+        rows.group_by("agent")
+        .agg(total=pl.col("w").sum())
+        .join(crossed("user_id"), on="agent", nulls_equal=True)
+        .join(crossed("task"), on="agent", nulls_equal=True)
+        .select(
+            "agent",
+            level=pl.when(pl.col("total") > 0.0)
+            .then(
+                (
+                    pl.col("total")
+                    + effects.users.variance * pl.col("user_id")
+                    + effects.tasks.variance * pl.col("task")
+                )
+                / pl.col("total") ** 2
+            )
+            .otherwise(most)
+            .clip(upper_bound=most),
+        )
     )
 
 

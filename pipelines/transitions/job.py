@@ -15,6 +15,7 @@ from pipelines.transitions import inference, scoring
 from pipelines.transitions.abstraction import labels
 from pipelines.transitions.model import ModelConfig, fit_agent, refused
 from store import trace_paths, transition_models, transitions
+from store.connection import Store
 from store.version import code_version
 
 if TYPE_CHECKING:
@@ -40,21 +41,26 @@ def run(context: "JobContext") -> JobResult:
     basis = {"publication": refreshed.publication, "human": human.height}
     if _unchanged(context, basis):
         return JobResult(0, "Nothing changed: the models in use hold.")
-    context.progress(0.3, "counting what follows what")
-    observed = transitions.observed(context.store)
-    if observed.episodes.is_empty():
+    context.progress(0.3, "fitting what follows what")
+    fitted = context.compute(_fit_all, context.store, context.random, ModelConfig())
+    if fitted is None:
         return JobResult(0, "There are no traces yet.")
-    context.progress(0.4, f"fitting {observed.episodes['agent'].n_unique()} agents")
-    labelled = labels(trace_paths.states(context.store))
-    entries, joined = context.compute(_fit, observed, labelled, human, context.random, ModelConfig())
+    entries, joined = fitted.models, fitted.frames
     context.progress(0.95, "writing models")
     for entry in entries:
         entry["parameters"]["basis"] = basis
-    number = transition_models.publish(
-        context.store,
-        transition_models.Run(entries, joined, observed.data_version, observed.reward_model_id, code_version()),
-    )
+    number = transition_models.publish(context.store, fitted)
     return JobResult(joined["trace_surprise"].height, _message(number, joined["trace_surprise"], entries))
+
+
+def _fit_all(store: Store, random: np.random.Generator, config: ModelConfig) -> transition_models.Run | None:
+    """The models of all agents that the store holds traces of; None where it holds none."""
+    observed = transitions.observed(store)
+    if observed.episodes.is_empty():
+        return None
+    labelled = labels(trace_paths.states(store))
+    entries, joined = _fit(observed, labelled, transitions.human(store), random, config)
+    return transition_models.Run(entries, joined, observed.data_version, observed.reward_model_id, code_version())
 
 
 def _fit(

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pipelines.rewards import empirical_bayes
-from pipelines.rewards.means import REWARDED, TASK_SDS, mean_rewards
+from pipelines.rewards.means import REWARDED, TASK_SDS, beyond_sampling, mean_rewards
 
 REPEATS = 500
 
@@ -58,6 +58,35 @@ def test_what_all_traces_of_an_agent_err_by_alike_does_not_average_out():
     frame = pl.DataFrame(rows, schema=REWARDED)
     (row,) = mean_rewards(frame, _cells(), {"x": 0.04, "y": 0.5, None: 0.5}).to_dicts()
     assert row["sd"] == pytest.approx(0.04, rel=1e-3)
+
+
+def test_the_chance_of_which_traces_there_were_is_not_counted_twice():
+    sampled = mean_rewards(pl.DataFrame(_rows(100, mean=0.3, sd=0.2, signals=2), schema=REWARDED), _cells())
+    chance = 0.2 / np.sqrt(100)
+    left = beyond_sampling({"x": 0.05, "elsewhere": 0.3, None: 0.1}, sampled)
+    assert left == {"x": pytest.approx(np.sqrt(0.05**2 - chance**2)), "elsewhere": 0.3, None: 0.1}
+    assert beyond_sampling({"x": chance / 2}, sampled) == {"x": 0.0}
+
+
+def test_intervals_with_a_level_that_was_fitted_to_the_same_traces_cover():
+    """The level is the traces' own mean on a scale that is off by a little: its error holds their chance already."""
+    random = np.random.default_rng(11)
+    covered, twice = 0, 0
+    for _ in range(REPEATS):
+        values = random.normal(0.5, 0.2, 80)
+        off = random.normal(0.0, 0.02)
+        rows = [
+            {"agent": "x", "arm": "a", "task": None, "user_id": f"u{at}", "mean": float(value), "sd": 0.0, "signals": 1}
+            for at, value in enumerate(values + off)
+        ]
+        frame = pl.DataFrame(rows, schema=REWARDED)
+        fitted = {"x": float(np.hypot(0.2 / np.sqrt(80), 0.02))}  # of the level, as a fit states it
+        (row,) = mean_rewards(frame, _cells(), beyond_sampling(fitted, mean_rewards(frame, _cells()))).to_dicts()
+        covered += abs(row["mean"] - 0.5) <= 1.96 * row["sd"]
+        (wide,) = mean_rewards(frame, _cells(), fitted).to_dicts()
+        twice += abs(wide["mean"] - 0.5) <= 1.96 * wide["sd"]
+    assert 0.93 <= covered / REPEATS <= 0.97
+    assert twice > covered
 
 
 def test_without_any_signal_there_is_no_mean():

@@ -168,7 +168,7 @@ def test_what_was_planted_is_among_the_feature_weights(loaded):
 
 def _aside(store):
     """The job with its heavy work in a process of its own."""
-    with closing(Aside(lambda: None)) as compute:
+    with closing(Aside(lambda: None, store)) as compute:
         return job.run(
             JobContext(store, store.clock, Settings(), np.random.default_rng(7), lambda *at: None, None, compute)
         )
