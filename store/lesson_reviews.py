@@ -1,113 +1,192 @@
-"""What operators do with lessons: approve, reject, edit, retire, and undo of the last of these.
+"""What is done with lessons: approvals, edits, promotions, demotions and the rest, and undo of the last of these.
 
-Each is one transaction: the lesson's state or text, the review, the audit row and, where what agents are served
-changes, a new version of the playbook. The caller renders the playbook (`render`), since its wording is not the
-store's; it runs inside the transaction, so no lesson can change between being read and being served.
+Each is one transaction: the lesson's state or text, the review, the audit row with what was before and after and, where
+what agents are served changes, new versions of their playbooks. The caller renders these (`render`), since their
+wording is not the store's; it runs inside the transaction, so no lesson can change between being read and being served.
 
-    approve   proposed, approved          -> active
-    reject    proposed, approved          -> rejected     needs a reason
-    edit      proposed, approved, active  -> same         a new version of the text; the old one stays
-    retire    canary, active              -> retired
-    undo      whatever the last review left it in -> what it was before
+    approve     proposed, approved         -> canary or active; approved, where two persons have to approve
+    reject      proposed, approved         -> rejected     needs a reason
+    send_back   proposed, approved         -> proposed     needs a reason; shown as sent back until it is edited
+    edit        proposed, approved,        -> same, with a new version; proposed, where the new text has to be
+                canary, active                approved first: lint blocks it or did not read it, or two persons approve
+    promote     canary                     -> active
+    demote      canary, active             -> canary or retired            needs a reason
+    pause       canary, active             -> same, not served             needs a reason
+    resume      canary, active             -> same, served again
+    retire      canary, active             -> retired
+    supersede   proposed to active         -> superseded, with a link from the lesson that takes its place
+    undo        whatever the last review left it in -> what it was before
+
+Only persons move a lesson towards agents: Trimtab itself (`SYSTEM`) may demote and pause.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from typing import Literal
 
 import duckdb
-import polars as pl
 
-from store import audit, meta, playbooks
+from store import lesson_links, lesson_rules, lesson_versions
 from store.connection import Store
-from store.errors import ActionRefused, NotFound
-from store.frames import UTC_TIME, conform, declare
-from store.playbooks import Rendered
+from store.errors import ActionRefused
+from store.lesson_changes import ALLOWED, Lesson, Reviewed, held, last_standing, lesson, open_findings, settle
+from store.lesson_edits import edit
+from store.lesson_serving import Render
+from store.lesson_versions import MAX_CHARACTERS, SYSTEM, LessonText, Origins, Scope, within
 
-ACTIVE = declare(
-    {
-        "lesson_id": pl.String, "task": pl.String, "title": pl.String, "when_text": pl.String, "when_not": pl.String,
-        "do_text": pl.String, "created_at": UTC_TIME,
-    }
-)  # fmt: skip
-
-# Renders the active lessons of one agent (columns `ACTIVE`) into its playbook.
-Render = Callable[[pl.DataFrame], Rendered]
-
-ALLOWED: dict[str, tuple[str, ...]] = {
-    "approve": ("proposed", "approved"),
-    "reject": ("proposed", "approved"),
-    "edit": ("proposed", "approved", "active"),
-    "retire": ("canary", "active"),
-}
-_LEADS_TO = {"approve": "active", "reject": "rejected", "retire": "retired"}
-MAX_CHARACTERS = 2_000
+__all__ = [
+    "ALLOWED", "MAX_CHARACTERS", "SYSTEM", "LessonText", "Origins", "Render", "Reviewed", "Scope", "approve", "demote",
+    "edit", "pause", "promote", "reject", "resume", "retire", "send_back", "supersede", "undo",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LessonText:
-    """The words of a lesson that an operator may change."""
+def approve(
+    store: Store,
+    lesson_id: str,
+    *,
+    version: int,
+    operator: str,
+    to: Literal["canary", "active"] = "active",
+    reason: str | None = None,
+    render: Render,
+) -> Reviewed:
+    """Make a proposed lesson a canary or active. `version` is the text that the operator has read.
 
-    title: str
-    when_text: str
-    when_not: str | None
-    do_text: str
-
-
-@dataclass(frozen=True)
-class Reviewed:
-    """What a review did. `playbook_version` is the one it made, None when what agents are served did not change."""
-
-    lesson_id: str
-    agent: str
-    action: str
-    state: str
-    version: int
-    playbook_version: int | None
-    sequence: int
-
-
-@dataclass(frozen=True)
-class _Lesson:
-    lesson_id: str
-    agent: str
-    state: str
-    version: int
-
-
-def approve(store: Store, lesson_id: str, *, version: int, operator: str, render: Render) -> Reviewed:
-    """Make a proposed lesson active. `version` is the text that the operator has read.
-
-    Raises: `NotFound`; `ActionRefused` in another state, or when the text was edited since.
+    Where two persons have to approve, the first approval leads to `approved` and the second takes effect, as canary if
+    either of them said so. Nobody approves a text of their own there.
+    Raises: `NotFound`; `ActionRefused` in another state, when the text was edited since, when lint has not read it or
+    blocks it without an override, and for a second approval by the same person.
     """
-    return _simple(store, "approve", lesson_id, version, operator, None, render)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
+        one = held(connection, "approve", lesson_id, version, operator)
+        _unblocked(connection, "Approve", one)
+        target: str = to
+        if lesson_rules.two_person(connection, one.agent):
+            if operator == _author(connection, one):
+                raise ActionRefused(
+                    "Approve", "the text is yours, and two other persons have to approve it.", "Ask two others."
+                )
+            first = _first_approval(connection, one)
+            if first is None:
+                return settle(
+                    connection, store.clock.now(), one, "approve", operator, _said(reason), render,
+                    {"state": "approved"}, target=to,
+                )  # fmt: skip
+            if first[0] == operator:
+                raise ActionRefused("Approve", "you have approved it already.", "A second person has to approve it.")
+            target = "canary" if "canary" in (to, first[1]) else "active"
+        return settle(
+            connection, store.clock.now(), one, "approve", operator, _said(reason), render, {"state": target},
+            target=target,
+        )  # fmt: skip
+
+    return store.write(work)
 
 
 def reject(store: Store, lesson_id: str, *, version: int, operator: str, reason: str, render: Render) -> Reviewed:
     """Turn a proposed lesson down for good. Raises: as `approve`, and `ActionRefused` without a reason."""
-    if not reason.strip():
-        raise ActionRefused("Reject", "no reason was given.", "Write why, so that nobody has to ask again.")
-    return _simple(store, "reject", lesson_id, version, operator, _within("reason", reason), render)
+    return _moved(store, "reject", lesson_id, version, operator, _needed("Reject", reason), render, state="rejected")
+
+
+def send_back(store: Store, lesson_id: str, *, version: int, operator: str, reason: str, render: Render) -> Reviewed:
+    """Ask for another text: it waits as sent back until somebody edits it. Raises: as `reject`."""
+    return _moved(
+        store, "send_back", lesson_id, version, operator, _needed("Send back", reason), render, state="proposed"
+    )
+
+
+def promote(
+    store: Store, lesson_id: str, *, version: int, operator: str, reason: str | None = None, render: Render
+) -> Reviewed:
+    """Make a canary active. Raises: as `approve`."""
+    return _moved(store, "promote", lesson_id, version, operator, _said(reason), render, gate="Promote", state="active")
+
+
+def demote(
+    store: Store,
+    lesson_id: str,
+    *,
+    version: int,
+    to: Literal["canary", "retired"],
+    operator: str,
+    reason: str,
+    render: Render,
+) -> Reviewed:
+    """Take a lesson away from agents by a step, or altogether; `operator` may be `SYSTEM`, with the measured reason.
+
+    Raises: as `reject`; `ActionRefused` when it is a canary already.
+    """
+
+    def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
+        one = held(connection, "demote", lesson_id, version, operator)
+        if to == one.state:
+            raise ActionRefused("Demote", "the lesson is a canary already.", "Retire it, or leave it as it is.")
+        return settle(connection, store.clock.now(), one, "demote", operator, why, render, {"state": to})
+
+    why = _needed("Demote", reason)
+    return store.write(work)
+
+
+def pause(store: Store, lesson_id: str, *, version: int, operator: str, reason: str, render: Render) -> Reviewed:
+    """Stop serving a lesson until `resume`, whatever its state: its kill switch. Raises: as `reject`."""
+    why = _needed("Pause", reason)
+
+    def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
+        one = held(connection, "pause", lesson_id, version, operator)
+        if one.paused is not None:
+            raise ActionRefused("Pause", f"the lesson is paused already ({one.paused}).", "Nothing is left to do.")
+        return settle(connection, store.clock.now(), one, "pause", operator, why, render, {"paused": why})
+
+    return store.write(work)
+
+
+def resume(
+    store: Store, lesson_id: str, *, version: int, operator: str, reason: str | None = None, render: Render
+) -> Reviewed:
+    """Serve a paused lesson again. Raises: as `approve`; `ActionRefused` when it is not paused."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
+        one = held(connection, "resume", lesson_id, version, operator)
+        if one.paused is None:
+            raise ActionRefused("Resume", "the lesson is not paused.", "Nothing is left to do.")
+        _unblocked(connection, "Resume", one)
+        return settle(connection, store.clock.now(), one, "resume", operator, _said(reason), render, {"paused": None})
+
+    return store.write(work)
 
 
 def retire(
     store: Store, lesson_id: str, *, version: int, operator: str, reason: str | None = None, render: Render
 ) -> Reviewed:
-    """Stop serving an active lesson. Raises: as `approve`."""
-    kept = _within("reason", reason) if reason and reason.strip() else None
-    return _simple(store, "retire", lesson_id, version, operator, kept, render)
+    """Stop serving a lesson for good. Raises: as `approve`."""
+    return _moved(store, "retire", lesson_id, version, operator, _said(reason), render, state="retired")
 
 
-def edit(store: Store, lesson_id: str, *, version: int, operator: str, text: LessonText, render: Render) -> Reviewed:
-    """Give a lesson a new text as its next version. Raises: as `approve`, and `ActionRefused` for an unusable text."""
-    checked = _checked(text)
+def supersede(
+    store: Store,
+    lesson_id: str,
+    *,
+    version: int,
+    by: str,
+    operator: str,
+    reason: str | None = None,
+    render: Render,
+) -> Reviewed:
+    """Have another lesson take this one's place; a link says so. Raises: as `approve`; `NotFound` for `by`;
+    `ActionRefused` when `by` is the lesson itself or is superseded.
+    """
 
     def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
-        lesson = _held(connection, "edit", lesson_id, version)
-        if checked == _text(connection, lesson_id, lesson.version):
-            raise ActionRefused("Edit", "the text is the same as before.", "Change it, or leave the lesson as it is.")
-        _add_version(connection, store.clock.now(), lesson, checked, operator)
-        return _settle(connection, store.clock.now(), lesson, "edit", lesson.state, operator, None, render)
+        now = store.clock.now()
+        one = held(connection, "supersede", lesson_id, version, operator)
+        other = lesson(connection, by)
+        if by == lesson_id or other.state == "superseded":
+            why = "a lesson cannot take its own place" if by == lesson_id else f"lesson {by} is superseded itself"
+            raise ActionRefused("Supersede", f"{why}.", "Name the lesson that is to be served instead.")
+        new = lesson_links.add(connection, now, by, lesson_id, "supersedes", note=_said(reason), by=operator)
+        return settle(
+            connection, now, one, "supersede", operator, _said(reason), render, {"state": "superseded"},
+            target=by if new else None,
+        )  # fmt: skip
 
     return store.write(work)
 
@@ -121,176 +200,88 @@ def undo(store: Store, lesson_id: str, *, sequence: int, operator: str, render: 
 
     def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
         now = store.clock.now()
-        lesson = _lesson(connection, lesson_id)
-        last = _last_standing(connection, lesson_id)
-        if last is None or last[0] != sequence:
+        if not operator.strip() or operator == SYSTEM:
+            raise ActionRefused("Undo", f"{operator!r} is no person.", "Only an operator does this: give a name.")
+        one = lesson(connection, lesson_id)
+        last = last_standing(connection, lesson_id)
+        if last is None or last.sequence != sequence:
             raise ActionRefused(
                 "Undo", "this is not the last review of the lesson any more.", "Reload the page to see what came after."
             )
-        _, action, version, before = last
-        if before is None or lesson.state != _LEADS_TO.get(action, before):
-            raise ActionRefused("Undo", f"the lesson is {lesson.state} by now.", "Review it as it stands.")
-        if action == "edit":
-            _add_version(connection, now, lesson, _text(connection, lesson_id, version - 1), operator)
-        return _settle(connection, now, lesson, "undo", before, operator, f"undo of {action}", render)
+        # The undo of a later edit leaves the text of the version that this review made under a number of its own.
+        left = {name: value for name, value in last.after.items() if name != "version"}
+        if last.before is None or any(getattr(one, name) != value for name, value in left.items()):
+            raise ActionRefused("Undo", f"the lesson is {one.state} by now.", "Review it as it stands.")
+        changes: dict[str, object] = dict(last.before)
+        if last.action == "edit":
+            earlier = int(str(changes.pop("version")))
+            changes["version"] = lesson_versions.again(connection, now, lesson_id, earlier, one.version)
+        if last.action == "supersede" and last.target is not None:
+            lesson_links.drop(connection, now, last.target, lesson_id, "supersedes")
+        return settle(connection, now, one, "undo", operator, f"undo of {last.action}", render, changes)
 
     return store.write(work)
 
 
-def _simple(
-    store: Store, action: str, lesson_id: str, version: int, operator: str, reason: str | None, render: Render
-) -> Reviewed:
-    """A review that moves the lesson to another state and leaves its text alone."""
-
-    def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
-        lesson = _held(connection, action, lesson_id, version)
-        return _settle(connection, store.clock.now(), lesson, action, _LEADS_TO[action], operator, reason, render)
-
-    return store.write(work)
-
-
-def _settle(
-    connection: duckdb.DuckDBPyConnection,
-    now: datetime,
-    lesson: _Lesson,
+def _moved(
+    store: Store,
     action: str,
-    state: str,
+    lesson_id: str,
+    version: int,
     operator: str,
     reason: str | None,
     render: Render,
+    *,
+    gate: str | None = None,
+    state: str,
 ) -> Reviewed:
-    """Write the state, the playbook, the audit row and the review."""
-    version = _newest(connection, lesson.lesson_id)
-    connection.execute(
-        "UPDATE lessons SET state = $state, version = $version, updated_at = $now WHERE lesson_id = $lesson",
-        {"state": state, "version": version, "now": now, "lesson": lesson.lesson_id},
-    )
-    playbook = None
-    if "active" in (lesson.state, state):
-        cause = f"{action} {lesson.lesson_id}"
-        playbook = playbooks.append(connection, now, lesson.agent, render(_active(connection, lesson.agent)), cause)
-    detail = {
-        "agent": lesson.agent, "version": version, "from": lesson.state, "to": state, "reason": reason,
-        "playbook_version": playbook,
-    }  # fmt: skip
-    sequence = audit.append(connection, now, operator, f"lesson {action}", f"lesson {lesson.lesson_id}", detail)
-    connection.execute(
-        """INSERT INTO lesson_reviews BY NAME
-        SELECT $lesson AS lesson_id, $version AS version, $action AS action, $operator AS operator, $reason AS reason,
-            $now AS reviewed_at, $before AS previous_state, $sequence AS sequence""",
-        {
-            "lesson": lesson.lesson_id, "version": version, "action": action, "operator": operator, "reason": reason,
-            "now": now, "before": lesson.state, "sequence": sequence,
-        },
-    )  # fmt: skip
-    meta.bump(connection)
-    return Reviewed(lesson.lesson_id, lesson.agent, action, state, version, playbook, sequence)
+    """A review that moves the lesson to another state and leaves all else alone."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
+        one = held(connection, action, lesson_id, version, operator)
+        if gate is not None:
+            _unblocked(connection, gate, one)
+        return settle(connection, store.clock.now(), one, action, operator, reason, render, {"state": state})
+
+    return store.write(work)
 
 
-def _held(connection: duckdb.DuckDBPyConnection, action: str, lesson_id: str, version: int) -> _Lesson:
-    """The lesson if `action` is allowed in its state and `version` is its newest text."""
-    lesson = _lesson(connection, lesson_id)
-    if lesson.state not in ALLOWED[action]:
+def _unblocked(connection: duckdb.DuckDBPyConnection, action: str, one: Lesson) -> None:
+    """Raises: `ActionRefused` naming what lint blocks, or that it has not read this version."""
+    found = open_findings(connection, one.lesson_id, one.version)
+    if found is None:
         raise ActionRefused(
-            action.capitalize(),
-            f"the lesson is {lesson.state}; only {' or '.join(ALLOWED[action])} lessons can be {_PARTICIPLE[action]}.",
-            "Someone else may have reviewed it meanwhile: reload the page.",
+            action, f"lint has not read version {one.version} of this lesson.", "Reload the page, which has it read."
         )
-    if lesson.version != version:
+    if found:
+        named = "; ".join(f"{rule}: {message}" for rule, message in found[:5])
+        more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
         raise ActionRefused(
-            action.capitalize(),
-            f"you read version {version} and the text is at version {lesson.version}.",
-            "Read the new text first.",
+            action, f"lint blocks the text: {named}{more}", "Edit it, or override each finding with a reason."
         )
-    return lesson
 
 
-_PARTICIPLE = {"approve": "approved", "reject": "rejected", "edit": "edited", "retire": "retired"}
-
-
-def _lesson(connection: duckdb.DuckDBPyConnection, lesson_id: str) -> _Lesson:
+def _author(connection: duckdb.DuckDBPyConnection, one: Lesson) -> str:
     rows = connection.execute(
-        "SELECT lesson_id, agent, state, version FROM lessons WHERE lesson_id = $lesson", {"lesson": lesson_id}
+        "SELECT author FROM lesson_versions WHERE lesson_id = $lesson AND version = $version",
+        {"lesson": one.lesson_id, "version": one.version},
     ).fetchall()
-    if not rows:
-        raise NotFound("lesson", lesson_id)
-    return _Lesson(*rows[0])
+    return str(rows[0][0])
 
 
-def _last_standing(connection: duckdb.DuckDBPyConnection, lesson_id: str) -> tuple[int, str, int, str | None] | None:
-    """(sequence, action, version, previous state) of the last review that was not undone."""
-    standing: list[tuple[int, str, int, str | None]] = []
-    for row in connection.execute(
-        """SELECT sequence, action, version, previous_state FROM lesson_reviews
-        WHERE lesson_id = $lesson AND sequence IS NOT NULL ORDER BY sequence""",
-        {"lesson": lesson_id},
-    ).fetchall():
-        if row[1] == "undo":
-            standing.pop()
-        else:
-            standing.append(row)
-    return standing[-1] if standing else None
+def _first_approval(connection: duckdb.DuckDBPyConnection, one: Lesson) -> tuple[str, str | None] | None:
+    """(operator, target) of the approval that waits for a second one."""
+    last = last_standing(connection, one.lesson_id) if one.state == "approved" else None
+    if last is None or last.action != "approve" or last.version != one.version:
+        return None
+    return last.operator, last.target
 
 
-def _active(connection: duckdb.DuckDBPyConnection, agent: str) -> pl.DataFrame:
-    frame = connection.sql(
-        """SELECT l.lesson_id, l.task, v.title, v.when_text, v.when_not, v.do_text, l.created_at
-        FROM lessons AS l JOIN lesson_versions AS v USING (lesson_id, version)
-        WHERE l.agent = $agent AND l.state = 'active' ORDER BY l.lesson_id""",
-        params={"agent": agent},
-    ).pl()
-    return conform(frame, ACTIVE)
+def _needed(action: str, reason: str) -> str:
+    if not reason.strip():
+        raise ActionRefused(action, "no reason was given.", "Write why, so that nobody has to ask again.")
+    return within("reason", reason)
 
 
-def _newest(connection: duckdb.DuckDBPyConnection, lesson_id: str) -> int:
-    rows = connection.execute(
-        "SELECT max(version) FROM lesson_versions WHERE lesson_id = $lesson", {"lesson": lesson_id}
-    ).fetchall()
-    return int(rows[0][0])
-
-
-def _text(connection: duckdb.DuckDBPyConnection, lesson_id: str, version: int) -> LessonText:
-    rows = connection.execute(
-        """SELECT title, when_text, when_not, do_text FROM lesson_versions
-        WHERE lesson_id = $lesson AND version = $version""",
-        {"lesson": lesson_id, "version": version},
-    ).fetchall()
-    if not rows:
-        raise NotFound("lesson version", f"{lesson_id} {version}")
-    return LessonText(*rows[0])
-
-
-def _add_version(
-    connection: duckdb.DuckDBPyConnection, now: datetime, lesson: _Lesson, text: LessonText, operator: str
-) -> None:
-    """The next version of a lesson; why it was proposed is evidence and stays as it was."""
-    connection.execute(
-        """INSERT INTO lesson_versions BY NAME
-        SELECT lesson_id, version + 1 AS version, $title AS title, $when_text AS when_text, $when_not AS when_not,
-            $do_text AS do_text, why, $author AS author, $now AS created_at
-        FROM lesson_versions WHERE lesson_id = $lesson AND version = $version""",
-        {**asdict(text), "author": operator, "now": now, "lesson": lesson.lesson_id, "version": lesson.version},
-    )
-
-
-def _checked(text: LessonText) -> LessonText:
-    for name in ("title", "when_text", "do_text"):
-        if not getattr(text, name).strip():
-            label = {"title": "title", "when_text": "when", "do_text": "do"}[name]
-            raise ActionRefused("Edit", f"the field '{label}' is empty.", "Agents need a title, a when and a do.")
-    when_not = (text.when_not or "").strip()
-    return LessonText(
-        _within("title", text.title),
-        _within("when", text.when_text),
-        _within("when not", when_not) if when_not else None,
-        _within("do", text.do_text),
-    )
-
-
-def _within(field: str, text: str) -> str:
-    stripped = text.strip()
-    if len(stripped) > MAX_CHARACTERS:
-        raise ActionRefused(
-            "Review", f"the field '{field}' has {len(stripped)} characters.", f"Use at most {MAX_CHARACTERS}."
-        )
-    return stripped
+def _said(reason: str | None) -> str | None:
+    return within("reason", reason) if reason and reason.strip() else None

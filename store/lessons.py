@@ -1,32 +1,29 @@
-"""Lessons: what the system proposes and operators decide. A text is never overwritten: an edit adds a version.
+"""Lessons: what the system, agents and people propose and operators decide. A text is never overwritten.
 
-Reviews (approve, reject, edit, retire, undo) are in `store.lesson_reviews`.
+Proposing is in `store.lesson_proposals`, reviews are in `store.lesson_reviews`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final, Literal
 
-import duckdb
 import polars as pl
 
-from store import meta
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
-from store.scope import ACTIVE_REWARDS
+from store.lesson_changes import UNANSWERED
+from store.lesson_proposals import EVIDENCE, PROPOSALS, propose
+from store.lesson_serving import STANDING
+
+__all__ = [
+    "BLAST_DAYS", "EVIDENCE", "LESSONS", "PROPOSALS", "REVIEWS", "STEPS", "UNDOABLE", "VERSIONS",
+    "BlastRadius", "blast_radius", "counts", "evidence", "known", "library", "one", "propose", "queue", "reviews",
+    "steps", "undoable", "versions",
+]  # fmt: skip
 
 BLAST_DAYS = 7
 
-ROLLOUTS = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "agent": pl.String(),
-        "task": pl.String(),
-        "reward": pl.Float64(),
-        "reward_sd": pl.Float64(),
-    }
-)
 STEPS = pl.Schema(
     {
         "trace_id": pl.String(),
@@ -39,49 +36,30 @@ STEPS = pl.Schema(
         "output": pl.String(),
     }
 )
-PROPOSALS = pl.Schema(
-    {
-        "lesson_id": pl.String(),
-        "agent": pl.String(),
-        "task": pl.String(),  # null: for all tasks of the agent
-        "tested": pl.Boolean(),
-        "value": pl.Float64(),
-        "title": pl.String(),
-        "when_text": pl.String(),
-        "when_not": pl.String(),
-        "do_text": pl.String(),
-        "why": pl.String(),
-    }
-)
-EVIDENCE = pl.Schema(
-    {
-        "lesson_id": pl.String(),
-        "trace_id": pl.String(),
-        "span_id": pl.String(),
-        "role": pl.String(),  # good, bad
-        "reward": pl.Float64(),
-        "reward_sd": pl.Float64(),
-        "quote": pl.String(),
-    }
-)
 LESSONS = declare(
     {
-        "lesson_id": pl.String, "agent": pl.String, "task": pl.String, "state": pl.String, "version": pl.Int32,
-        "origin": pl.String, "tested": pl.Boolean, "value": pl.Float64, "title": pl.String, "when_text": pl.String,
-        "when_not": pl.String, "do_text": pl.String, "why": pl.String, "author": pl.String, "created_at": UTC_TIME,
-        "updated_at": UTC_TIME, "good": pl.Int64, "bad": pl.Int64,
+        "lesson_id": pl.String, "agent": pl.String, "task": pl.String, "segment": pl.String, "user_id": pl.String,
+        "state": pl.String, "version": pl.Int32, "origin": pl.String, "tested": pl.Boolean, "value": pl.Float64,
+        "holdout": pl.Float64, "expires_at": UTC_TIME, "paused": pl.String, "state_reason": pl.String,
+        "state_by": pl.String, "title": pl.String, "when_text": pl.String, "when_not": pl.String,
+        "do_text": pl.String, "why": pl.String, "author": pl.String, "trust": pl.String, "taint": pl.String,
+        "parents": pl.String, "created_at": UTC_TIME, "updated_at": UTC_TIME, "good": pl.Int64, "bad": pl.Int64,
+        "sent_back": pl.Boolean, "expired": pl.Boolean, "linted": pl.Boolean, "blocks": pl.Int64,
+        "payoff_width": pl.Float64,
     }
 )  # fmt: skip
 VERSIONS = declare(
     {
         "version": pl.Int32, "title": pl.String, "when_text": pl.String, "when_not": pl.String, "do_text": pl.String,
-        "why": pl.String, "author": pl.String, "created_at": UTC_TIME,
+        "why": pl.String, "author": pl.String, "created_at": UTC_TIME, "trust": pl.String, "taint": pl.String,
+        "parents": pl.String,
     }
 )  # fmt: skip
 REVIEWS = declare(
     {
         "sequence": pl.Int64, "lesson_id": pl.String, "version": pl.Int32, "action": pl.String, "operator": pl.String,
-        "reason": pl.String, "previous_state": pl.String, "reviewed_at": UTC_TIME,
+        "reason": pl.String, "previous_state": pl.String, "reviewed_at": UTC_TIME, "target": pl.String,
+        "change": pl.String,
     }
 )  # fmt: skip
 UNDOABLE = declare(
@@ -91,12 +69,34 @@ UNDOABLE = declare(
     }
 )  # fmt: skip
 
-_LESSONS = """
-SELECT l.lesson_id, l.agent, l.task, l.state, l.version, l.origin, l.tested, l.value, v.title, v.when_text, v.when_not,
-    v.do_text, v.why, v.author, l.created_at, l.updated_at,
-    count(e.role) FILTER (e.role = 'good') AS good, count(e.role) FILTER (e.role = 'bad') AS bad
+# `sent_back`: it waits for an edit; `expired`: by $now; `blocks`: findings of lint that nobody has overridden;
+# `payoff_width`: of the widest interval of its measured payoff, null before it is measured.
+_LESSONS = f"""
+SELECT l.lesson_id, l.agent, l.task, l.segment, l.user_id, l.state, l.version, l.origin, l.tested, l.value, l.holdout,
+    l.expires_at, l.paused, l.state_reason, l.state_by, v.title, v.when_text, v.when_not, v.do_text, v.why, v.author,
+    v.trust, v.taint, v.parents, l.created_at, l.updated_at, coalesce(e.good, 0) AS good, coalesce(e.bad, 0) AS bad,
+    l.state = 'proposed' AND l.state_reason IS NOT NULL AS sent_back, coalesce(l.expires_at <= $now, false) AS expired,
+    c.lesson_id IS NOT NULL AS linted, coalesce(f.blocks, 0) AS blocks, p.payoff_width
 FROM lessons AS l JOIN lesson_versions AS v USING (lesson_id, version)
-LEFT JOIN lesson_evidence AS e USING (lesson_id)"""
+LEFT JOIN (
+    SELECT lesson_id, count(*) FILTER (role = 'good') AS good, count(*) FILTER (role = 'bad') AS bad
+    FROM lesson_evidence GROUP BY lesson_id) AS e USING (lesson_id)
+LEFT JOIN (SELECT DISTINCT lesson_id, version FROM lesson_checks) AS c
+    ON c.lesson_id = l.lesson_id AND c.version = l.version
+LEFT JOIN (
+    SELECT lesson_id, version, count(*) AS blocks FROM lesson_lint AS f WHERE {UNANSWERED} GROUP BY lesson_id, version
+    ) AS f ON f.lesson_id = l.lesson_id AND f.version = l.version
+LEFT JOIN (
+    SELECT lesson_id, max(upper - lower) AS payoff_width FROM lesson_payoffs
+    WHERE kind = 'lesson' AND measure = 'outcome' AND estimator = 'doubly robust' AND segment IS NULL
+        AND run_id = (SELECT max(run_id) FROM payoff_runs)
+    GROUP BY lesson_id) AS p ON p.lesson_id = l.lesson_id"""
+
+_ORDERS: Final = {
+    "value": "sent_back, coalesce(tested, false) DESC, value DESC NULLS LAST, lesson_id",
+    "uncertainty": """sent_back, coalesce(tested, false), payoff_width DESC NULLS FIRST, value DESC NULLS LAST,
+        lesson_id""",
+}
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,6 @@ class BlastRadius:
     users: int
     traces_per_day: float
     latest: datetime | None
-
-
-def rollouts(store: Store, *, limit: int = 20_000) -> pl.DataFrame:
-    """The newest traces with signals of tasks that have two or more of them (columns `ROLLOUTS`), by trace.
-
-    Rewards are the active model's; without one there are no rows.
-    """
-    with store.read() as reader:
-        return reader.frame(
-            f"""SELECT t.trace_id, t.agent, t.task, r.mean AS reward, r.sd AS reward_sd
-            FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
-            WHERE r.signals > 0 AND t.agent IS NOT NULL AND t.task IS NOT NULL
-            QUALIFY count(*) OVER (PARTITION BY t.agent, t.task) > 1
-            ORDER BY t.seen_at DESC, t.trace_id LIMIT $limit""",
-            ROLLOUTS,
-            {"limit": limit},
-        ).sort("trace_id")
 
 
 def steps(store: Store, trace_ids: list[str], kinds: tuple[str, ...], *, characters: int = 4_000) -> pl.DataFrame:
@@ -151,55 +134,27 @@ def known(store: Store) -> set[str]:
         return set(reader.frame("SELECT lesson_id FROM lessons", pl.Schema({"lesson_id": pl.String()}))["lesson_id"])
 
 
-def propose(store: Store, proposals: pl.DataFrame, evidence: pl.DataFrame, *, author: str = "trimtab") -> int:
-    """Add lessons in state 'proposed' with their first version and evidence; returns how many.
+def queue(store: Store, *, agent: str | None = None, by: Literal["value", "uncertainty"] = "value") -> pl.DataFrame:
+    """What waits for review, what was sent back at the end (columns `LESSONS`).
 
-    `proposals` has the columns `PROPOSALS`, `evidence` the columns `EVIDENCE`. One whose id exists, in any state, is
-    left out: what was rejected or retired is not proposed again.
+    By value: tested effects first, then the most valuable. By uncertainty: hypotheses first, then what was never
+    measured, then the widest interval of the payoff.
     """
-
-    def work(connection: duckdb.DuckDBPyConnection) -> int:
-        now = store.clock.now()
-        connection.register("drafts", proposals.select(list(PROPOSALS)))
-        connection.register("draft_evidence", evidence.select(list(EVIDENCE)))
-        try:
-            connection.execute(
-                "CREATE OR REPLACE TEMP TABLE fresh_drafts AS FROM drafts ANTI JOIN lessons USING (lesson_id)"
-            )
-            connection.execute(
-                """INSERT INTO lessons BY NAME
-                SELECT lesson_id, agent, task, 'proposed' AS state, 1 AS version, 'contrast' AS origin, tested, value,
-                    $now AS created_at, $now AS updated_at FROM fresh_drafts""",
-                {"now": now},
-            )
-            connection.execute(
-                """INSERT INTO lesson_versions BY NAME
-                SELECT lesson_id, 1 AS version, title, when_text, when_not, do_text, why, $author AS author,
-                    $now AS created_at FROM fresh_drafts""",
-                {"now": now, "author": author},
-            )
-            connection.execute(
-                "INSERT INTO lesson_evidence BY NAME FROM draft_evidence SEMI JOIN fresh_drafts USING (lesson_id)"
-            )
-        finally:
-            connection.unregister("drafts")
-            connection.unregister("draft_evidence")
-        added = int(connection.execute("SELECT count(*) FROM fresh_drafts").fetchall()[0][0])
-        if added:
-            meta.bump(connection)
-        return added
-
-    return store.write(work)
-
-
-def queue(store: Store, *, agent: str | None = None) -> pl.DataFrame:
-    """What waits for review, tested effects first, then the most valuable (columns `LESSONS`)."""
     return _listed(
         store,
         "l.state IN ('proposed', 'approved') AND ($agent IS NULL OR l.agent = $agent)",
-        "coalesce(tested, false) DESC, value DESC NULLS LAST, lesson_id",
+        _ORDERS[by],
         {"agent": agent},
     )
+
+
+def counts(store: Store) -> pl.DataFrame:
+    """How many lessons each agent has in each state, by agent and state (columns agent, state, lessons)."""
+    with store.read() as reader:
+        return reader.frame(
+            "SELECT agent, state, count(*) AS lessons FROM lessons GROUP BY ALL ORDER BY agent, state",
+            pl.Schema({"agent": pl.String(), "state": pl.String(), "lessons": pl.Int64()}),
+        )
 
 
 def library(store: Store, *, agent: str | None = None, states: tuple[str, ...] | None = None) -> pl.DataFrame:
@@ -253,43 +208,49 @@ def reviews(store: Store, *, lesson_id: str | None = None, limit: int = 100) -> 
 
 
 def undoable(store: Store, *, lesson_id: str | None = None) -> pl.DataFrame:
-    """The last review of each lesson that was not undone, newest first (columns `UNDOABLE`).
-
-    Reviews are a stack: an undo takes the top one off. The top is the last review that reached the present height.
-    """
+    """The last review of each lesson that was not undone, newest first (columns `UNDOABLE`)."""
     with store.read() as reader:
         return reader.frame(
-            """WITH stack AS (
-                SELECT *, sum(if(action = 'undo', -1, 1)) OVER (PARTITION BY lesson_id ORDER BY sequence) AS height
-                FROM lesson_reviews WHERE sequence IS NOT NULL AND ($lesson IS NULL OR lesson_id = $lesson)
-            ), present AS (
-                SELECT lesson_id, arg_max(height, sequence) AS height FROM stack GROUP BY lesson_id
-            )
-            SELECT max(sequence) AS sequence, lesson_id, arg_max(action, sequence) AS action,
+            f"""SELECT max(sequence) AS sequence, lesson_id, arg_max(action, sequence) AS action,
                 arg_max(operator, sequence) AS operator, arg_max(reviewed_at, sequence) AS reviewed_at
-            FROM stack SEMI JOIN present USING (lesson_id, height)
-            WHERE action <> 'undo' AND height > 0
+            FROM ({STANDING}) WHERE $lesson IS NULL OR lesson_id = $lesson
             GROUP BY lesson_id ORDER BY sequence DESC""",
             UNDOABLE,
             {"lesson": lesson_id},
         )
 
 
-def blast_radius(store: Store, agent: str, task: str | None, now: datetime) -> BlastRadius:
-    """How many traces and users of the last `BLAST_DAYS` days a lesson for this agent and task would have reached."""
+def blast_radius(
+    store: Store,
+    agent: str,
+    task: str | None,
+    now: datetime,
+    *,
+    segment: str | None = None,
+    user_id: str | None = None,
+) -> BlastRadius:
+    """How many traces and users of the last `BLAST_DAYS` days a lesson of this scope would have reached.
+
+    Agent '*' is every agent; a user's segment is the one stated last, as of the newest run of the job users.
+    """
     since = now - timedelta(days=BLAST_DAYS)
     with store.read() as reader:
         row = reader.frame(
             """SELECT count(*) FILTER (seen_at >= $since AND seen_at < $now) AS traces,
                 count(DISTINCT user_id) FILTER (seen_at >= $since AND seen_at < $now) AS users,
                 max(seen_at) AS latest
-            FROM traces WHERE agent = $agent AND ($task IS NULL OR task = $task)""",
+            FROM traces WHERE ($agent = '*' OR agent = $agent) AND ($task IS NULL OR task = $task)
+                AND ($user IS NULL OR user_id = $user)
+                AND ($segment IS NULL OR user_id IN (SELECT user_id FROM user_summaries
+                    WHERE user_run_id = (SELECT max(user_run_id) FROM user_runs) AND segment = $segment))""",
             declare({"traces": pl.Int64, "users": pl.Int64, "latest": UTC_TIME}),
-            {"since": since, "now": now, "agent": agent, "task": task},
+            {"since": since, "now": now, "agent": agent, "task": task, "segment": segment, "user": user_id},
         ).row(0, named=True)
     return BlastRadius(since, row["traces"], row["users"], row["traces"] / BLAST_DAYS, row["latest"])
 
 
 def _listed(store: Store, where: str, order: str, params: dict[str, object]) -> pl.DataFrame:
     with store.read() as reader:
-        return reader.frame(f"FROM ({_LESSONS} WHERE {where} GROUP BY ALL) ORDER BY {order}", LESSONS, params)
+        return reader.frame(
+            f"FROM ({_LESSONS} WHERE {where}) ORDER BY {order}", LESSONS, {**params, "now": store.clock.now()}
+        )

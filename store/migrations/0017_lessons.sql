@@ -15,11 +15,14 @@ ALTER TABLE lesson_versions ADD COLUMN trust VARCHAR;
 ALTER TABLE lesson_versions ADD COLUMN taint VARCHAR;   -- JSON array: where words of users or tools stand, {field, quote, trace_id, span_id}
 ALTER TABLE lesson_versions ADD COLUMN parents VARCHAR; -- JSON array of "lesson_id:version" that the text was made from
 
+ALTER TABLE lesson_evidence ALTER COLUMN reward DROP NOT NULL;    -- evidence of agents and people may have none yet
+ALTER TABLE lesson_evidence ALTER COLUMN reward_sd DROP NOT NULL;
 ALTER TABLE lesson_evidence ADD COLUMN step INTEGER;
 ALTER TABLE lesson_evidence ADD COLUMN field VARCHAR;   -- where the quote stands in its span: input, output, arguments, status_message
 ALTER TABLE lesson_evidence ADD COLUMN verified BOOLEAN; -- the quote was found there, word for word; null: made by ourselves
 
 ALTER TABLE lesson_reviews ADD COLUMN target VARCHAR;   -- the state an approval leads to: canary or active
+ALTER TABLE lesson_reviews ADD COLUMN change VARCHAR;   -- JSON {before, after} of the columns of lessons that it changed
 
 CREATE TABLE lesson_lint (              -- what lint found in one version of a text
     lesson_id VARCHAR NOT NULL,

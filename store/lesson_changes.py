@@ -1,0 +1,239 @@
+"""How a review changes a lesson: what it needs, what it writes, and what it leaves so that it can be taken back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Final
+
+import duckdb
+
+from store import audit, lesson_rules, lesson_serving, meta
+from store.errors import ActionRefused, NotFound
+from store.lesson_serving import SERVED_STATES, STANDING, Render
+from store.lesson_versions import SYSTEM
+
+__all__ = [
+    "ALLOWED",
+    "UNANSWERED",
+    "Lesson",
+    "Reviewed",
+    "Standing",
+    "held",
+    "last_standing",
+    "lesson",
+    "open_findings",
+    "settle",
+]
+
+ALLOWED: Final[dict[str, tuple[str, ...]]] = {
+    "approve": ("proposed", "approved"),
+    "reject": ("proposed", "approved"),
+    "send_back": ("proposed", "approved"),
+    "edit": ("proposed", "approved", "canary", "active"),
+    "promote": ("canary",),
+    "demote": ("canary", "active"),
+    "pause": ("canary", "active"),
+    "resume": ("canary", "active"),
+    "retire": ("canary", "active"),
+    "supersede": ("proposed", "approved", "canary", "active"),
+}
+"""The states in which each action is possible."""
+
+UNANSWERED: Final = """f.severity = 'block' AND NOT EXISTS (
+    FROM lesson_overrides AS o WHERE o.lesson_id = f.lesson_id AND o.version = f.version AND o.rule = f.rule
+        AND o.excerpt IS NOT DISTINCT FROM f.excerpt)"""
+"""Whether a row f of lesson_lint blocks its version: nobody has overridden it."""
+
+_BY_SYSTEM: Final = ("demote", "pause")
+_PARTICIPLE: Final = {
+    "approve": "approved", "reject": "rejected", "send_back": "sent back", "edit": "edited", "promote": "promoted",
+    "demote": "demoted", "pause": "paused", "resume": "resumed", "retire": "retired", "supersede": "superseded",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What a review did. `playbooks` are the versions it made, by agent, empty when what agents are served did not
+    change; `playbook_version` is that of the lesson's own agent.
+    """
+
+    lesson_id: str
+    agent: str
+    action: str
+    state: str
+    version: int
+    playbook_version: int | None
+    sequence: int
+    playbooks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The columns of a lesson that reviews change, as its row has them."""
+
+    lesson_id: str
+    agent: str
+    task: str | None
+    segment: str | None
+    user_id: str | None
+    state: str
+    version: int
+    holdout: float | None
+    expires_at: datetime | None
+    paused: str | None
+    state_reason: str | None
+    state_by: str | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A review that was not undone. `before` and `after` are the columns that it changed; None: they were not kept."""
+
+    sequence: int
+    action: str
+    version: int
+    operator: str
+    target: str | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
+
+
+_COLUMNS: Final = tuple(each.name for each in fields(Lesson))
+
+
+def lesson(connection: duckdb.DuckDBPyConnection, lesson_id: str) -> Lesson:
+    """One lesson as it is now. Raises: `NotFound`."""
+    rows = connection.execute(
+        f"SELECT {', '.join(_COLUMNS)} FROM lessons WHERE lesson_id = $lesson", {"lesson": lesson_id}
+    ).fetchall()
+    if not rows:
+        raise NotFound("lesson", lesson_id)
+    return Lesson(*rows[0])
+
+
+def held(connection: duckdb.DuckDBPyConnection, action: str, lesson_id: str, version: int, operator: str) -> Lesson:
+    """The lesson if `operator` may do this to it: its state allows it and `version` is its newest text.
+
+    Raises: `NotFound`; `ActionRefused`.
+    """
+    name = action.replace("_", " ").capitalize()
+    if not operator.strip() or (operator == SYSTEM and action not in _BY_SYSTEM):
+        raise ActionRefused(name, f"{operator!r} is no person.", "Only an operator does this: give a name.")
+    one = lesson(connection, lesson_id)
+    if one.state not in ALLOWED[action]:
+        raise ActionRefused(
+            name,
+            f"the lesson is {one.state}; only {' or '.join(ALLOWED[action])} lessons can be {_PARTICIPLE[action]}.",
+            "Someone else may have reviewed it meanwhile: reload the page.",
+        )
+    if one.version != version:
+        raise ActionRefused(
+            name, f"you read version {version} and the text is at version {one.version}.", "Read the new text first."
+        )
+    return one
+
+
+def open_findings(
+    connection: duckdb.DuckDBPyConnection, lesson_id: str, version: int
+) -> tuple[tuple[str, str], ...] | None:
+    """(rule, message) of what lint blocks in a version and nobody has overridden; None when lint has not read it."""
+    key = {"lesson": lesson_id, "version": version}
+    if not connection.execute(
+        "SELECT 1 FROM lesson_checks WHERE lesson_id = $lesson AND version = $version", key
+    ).fetchall():
+        return None
+    found = connection.execute(
+        f"""SELECT rule, message FROM lesson_lint AS f
+        WHERE lesson_id = $lesson AND version = $version AND {UNANSWERED} ORDER BY rule, message""",
+        key,
+    ).fetchall()
+    return tuple((str(rule), str(message)) for rule, message in found)
+
+
+def last_standing(connection: duckdb.DuckDBPyConnection, lesson_id: str) -> Standing | None:
+    """The last review of a lesson that was not undone."""
+    rows = connection.execute(
+        f"""SELECT sequence, action, version, operator, target, change, previous_state FROM ({STANDING})
+        WHERE lesson_id = $lesson ORDER BY sequence DESC LIMIT 1""",
+        {"lesson": lesson_id},
+    ).fetchall()
+    if not rows:
+        return None
+    sequence, action, version, operator, target, change, previous = rows[0]
+    before: dict[str, Any] | None
+    if change is not None:
+        told = json.loads(change)
+        before, after = _decoded(told["before"]), _decoded(told["after"])
+    elif previous is None:
+        before, after = None, {}
+    elif action == "edit":
+        # From before changes were kept: edits changed the version, and all else the state.
+        before, after = {"version": version - 1}, {}
+    else:
+        state = {"approve": "active", "reject": "rejected"}.get(action, "retired")
+        before, after = {"state": previous}, {"state": state}
+    return Standing(sequence, action, version, operator, target, before, after)
+
+
+def settle(
+    connection: duckdb.DuckDBPyConnection,
+    now: datetime,
+    one: Lesson,
+    action: str,
+    operator: str,
+    reason: str | None,
+    render: Render,
+    changes: Mapping[str, object],
+    *,
+    target: str | None = None,
+) -> Reviewed:
+    """Write what changed, the playbooks, the audit row and the review.
+
+    `changes` are columns of lessons. Why the lesson is in its state is this review, unless that is among the changes.
+    """
+    if action != "undo":
+        changes = {"state_reason": reason, "state_by": operator, **changes}
+    before = {name: getattr(one, name) for name, value in changes.items() if getattr(one, name) != value}
+    after = {name: changes[name] for name in before}
+    assignments = "".join(f"{name} = ${name}, " for name in after)
+    connection.execute(
+        f"UPDATE lessons SET {assignments}updated_at = $now WHERE lesson_id = $lesson",
+        {**after, "now": now, "lesson": one.lesson_id},
+    )
+    new = lesson(connection, one.lesson_id)
+    change = {"before": _encoded(before), "after": _encoded(after)}
+    # Before the playbooks: whether a pinned one serves the lesson depends on this review.
+    sequence = audit.following(connection)
+    connection.execute(
+        """INSERT INTO lesson_reviews BY NAME
+        SELECT $lesson AS lesson_id, $version AS version, $action AS action, $operator AS operator, $reason AS reason,
+            $now AS reviewed_at, $before AS previous_state, $sequence AS sequence, $target AS target,
+            $change AS change""",
+        {
+            "lesson": one.lesson_id, "version": new.version, "action": action, "operator": operator, "reason": reason,
+            "now": now, "before": one.state, "sequence": sequence, "target": target, "change": json.dumps(change),
+        },
+    )  # fmt: skip
+    made: dict[str, int] = {}
+    if one.state in SERVED_STATES or new.state in SERVED_STATES:
+        touched = {one.agent, new.agent} | lesson_rules.pinned(connection)
+        made = lesson_serving.refresh(connection, now, touched, render, f"{action} {one.lesson_id}")
+    detail = {
+        "agent": new.agent, "version": new.version, "from": one.state, "to": new.state, "reason": reason,
+        "playbooks": made, **change,
+    }  # fmt: skip
+    audit.append(connection, now, operator, f"lesson {action.replace('_', ' ')}", f"lesson {one.lesson_id}", detail)
+    meta.bump(connection)
+    return Reviewed(one.lesson_id, new.agent, action, new.state, new.version, made.get(new.agent), sequence, made)
+
+
+def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _decoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: datetime.fromisoformat(value) if name == "expires_at" and value is not None else value
+        for name, value in values.items()
+    }
