@@ -1,0 +1,1 @@
+"""Lint: what in a lesson's text must not reach an agent unless a person says so."""
