@@ -8,21 +8,20 @@ Not every failure is free: a question that timed out may have been answered and 
 most it can have cost. A server that answered with an error status did not answer the question, and is not paid for it.
 """
 
-import hashlib
 import json
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, NoReturn, Self, cast
+from typing import Any, Final, NoReturn, Self
 
 import httpx2
 import numpy as np
 import openai
 
-from pipelines import llm_replies
+from pipelines import llm_replies, llm_requests
 from pipelines.llm_failures import (
     AttemptFailed,
     ModelError,
@@ -34,6 +33,7 @@ from pipelines.llm_failures import (
     retry_after,
 )
 from pipelines.llm_replies import NotAsAsked, Reply
+from pipelines.llm_requests import Message
 from pipelines.llm_schema import Schema
 from pipelines.llm_setup import ModelSetup, key, setup
 from store import llm_calls
@@ -56,14 +56,6 @@ _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTim
 _MALFORMED_ATTEMPTS: Final = 2
 _EXCERPT: Final = 300
 _HIDDEN: Final = "[secret]"
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message: the operator's instructions are of the system, everything to be judged is of the user."""
-
-    role: Literal["system", "user"]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ class ModelPort:
         self._random = random
         # A redirect would take the question, and perhaps the key, to a place that nobody chose.
         self._http = httpx2.Client(timeout=httpx2.Timeout(setup.timeout_seconds), follow_redirects=False)
-        self._client = openai.OpenAI(
+        self.client = openai.OpenAI(
             base_url=setup.base_url,
             api_key=secret or "none",
             timeout=httpx2.Timeout(setup.timeout_seconds),
@@ -149,7 +141,7 @@ class ModelPort:
 
     def close(self) -> None:
         """Let the connections go."""
-        self._client.close()
+        self.client.close()
 
     def complete(
         self,
@@ -168,17 +160,16 @@ class ModelPort:
         `ModelMalformed`, `ModelTruncated`: the next question may fare better; `ModelRejected`, `ModelUnavailable`: it
         will not; `StoreError`.
         """
-        stated = json.dumps([asdict(each) for each in messages], ensure_ascii=False)
-        stated += json.dumps(schema, ensure_ascii=False)
         question = Question(
             run=self.run, purpose=purpose, prompt_version=prompt_version, subject=subject, api=self.setup.api,
-            model=self.setup.model, content_hash=self._hash(purpose, prompt_version, messages, schema),
+            model=self.setup.model,
+            content_hash=self.content_hash(purpose, messages, schema, prompt_version=prompt_version),
         )  # fmt: skip
         found = llm_calls.kept(self._store, question.content_hash)
         if found is not None:
             call_id = llm_calls.record_hit(self._store, question, found)
             return Answer(json.loads(found.answer), found.model, True, call_id, found.answered_at, None, None, 0.0)
-        most = self.setup.most(stated)
+        most = self.setup.most(llm_requests.stated(messages, schema))
         call_id = llm_calls.begin(self._store, question, most, self.setup.budget)
         account = _Account(reserved=most)
         began = time.monotonic()
@@ -199,13 +190,11 @@ class ModelPort:
             value, model, False, call_id, moment, account.input_tokens, account.output_tokens, account.ended.usd
         )
 
-    def _hash(self, purpose: str, prompt_version: str, messages: Sequence[Message], schema: Schema) -> str:
-        decides = {
-            "address": self.setup.base_url, "api": self.setup.api, "model": self.setup.model, "purpose": purpose,
-            "prompt": prompt_version, "messages": [asdict(each) for each in messages], "schema": schema,
-            "output_tokens": self.setup.output_tokens,
-        }  # fmt: skip
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    def content_hash(
+        self, purpose: str, messages: Sequence[Message], schema: Schema, *, prompt_version: str = ""
+    ) -> str:
+        """By what the answer to this question is kept (`store.llm_calls.kept`); arguments as `complete`."""
+        return llm_requests.content_hash(self.setup, purpose, prompt_version, messages, schema)
 
     def _end(
         self,
@@ -268,23 +257,33 @@ class ModelPort:
     ) -> tuple[dict[str, Any], Reply]:
         reply = self._reply(purpose, messages, schema)
         self._charge(reply, account, most)
-        if reply.failure is not None:
-            error = ModelUnavailable(f"{self._server} failed: {self._clean(reply.failure)}.")
-            raise AttemptFailed(error, charged=False, again=True)
-        if reply.refusal is not None:
-            raise AttemptFailed(
-                ModelRefused(f"{self._server} refused: {self._clean(reply.refusal)}"), charged=False, again=False
-            )
-        if reply.cut:
-            text = f"The answer of {self._server} is longer than {self.setup.output_tokens:,} tokens, the limit of "
-            raise AttemptFailed(ModelTruncated(f"{text}TRIMTAB_MODEL_OUTPUT_TOKENS."), charged=False, again=False)
         try:
-            return llm_replies.json_object(self._hide(reply.text or ""), schema), reply
-        except NotAsAsked as error:
+            return self.settled(reply, schema), reply
+        except ModelUnavailable as error:
+            raise AttemptFailed(error, charged=False, again=True) from None
+        except ModelMalformed as error:
             account.malformed += 1
-            problem = ModelMalformed(f"The answer of {self._server} is not what was asked for: {error}.")
             again = account.malformed < _MALFORMED_ATTEMPTS
-            raise AttemptFailed(problem, charged=False, again=again, after=0.0) from None
+            raise AttemptFailed(error, charged=False, again=again, after=0.0) from None
+        except ModelError as error:
+            raise AttemptFailed(error, charged=False, again=False) from None
+
+    def settled(self, reply: Reply, schema: Schema) -> dict[str, Any]:
+        """The object in a reply, fitting `schema`.
+
+        Raises: `ModelUnavailable`, `ModelRefused`, `ModelTruncated`, `ModelMalformed`.
+        """
+        if reply.failure is not None:
+            raise ModelUnavailable(f"{self.server} failed: {self.clean(reply.failure)}.")
+        if reply.refusal is not None:
+            raise ModelRefused(f"{self.server} refused: {self.clean(reply.refusal)}")
+        if reply.cut:
+            text = f"The answer of {self.server} is longer than {self.setup.output_tokens:,} tokens, the limit of "
+            raise ModelTruncated(f"{text}TRIMTAB_MODEL_OUTPUT_TOKENS.")
+        try:
+            return llm_replies.json_object(self._hide(reply.text or ""), schema)
+        except NotAsAsked as error:
+            raise ModelMalformed(f"The answer of {self.server} is not what was asked for: {error}.") from None
 
     def _charge(self, reply: Reply, account: _Account, most: Charge) -> None:
         """Add what an answered attempt cost: what the server counted, else the most it can have been."""
@@ -303,49 +302,40 @@ class ModelPort:
             content = self._send(purpose, messages, schema)
         except openai.APITimeoutError as error:
             sent = not isinstance(error.__cause__, _NEVER_SENT)
-            what = ModelUnavailable(f"{self._server} did not answer within {self.setup.timeout_seconds:g} s.")
+            what = ModelUnavailable(f"{self.server} did not answer within {self.setup.timeout_seconds:g} s.")
             raise AttemptFailed(what, charged=sent, again=True) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__
-            detail = self._clean(f"{type(cause).__name__}: {cause}" if cause is not None else str(error))
-            what = ModelUnavailable(f"{self._server} could not be asked ({detail}).")
+            detail = self.clean(f"{type(cause).__name__}: {cause}" if cause is not None else str(error))
+            what = ModelUnavailable(f"{self.server} could not be asked ({detail}).")
             raise AttemptFailed(what, charged=not isinstance(cause, _NEVER_SENT), again=True) from None
         except openai.APIStatusError as error:
             self._refused_by_status(error)
         except openai.OpenAIError as error:
             raise AttemptFailed(
-                ModelRejected(f"{self._server} cannot be asked: {self._clean(str(error))}"), charged=False, again=False
+                ModelRejected(f"{self.server} cannot be asked: {self.clean(str(error))}"), charged=False, again=False
             ) from None
         try:
             document = json.loads(content)
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
-            excerpt = self._clean(content.decode("utf-8", "replace"))
-            what = ModelUnavailable(f"{self._server} answered no JSON object: {excerpt!r}.")
+            excerpt = self.clean(content.decode("utf-8", "replace"))
+            what = ModelUnavailable(f"{self.server} answered no JSON object: {excerpt!r}.")
             raise AttemptFailed(what, charged=True, again=True)
         return llm_replies.read(self.setup.api, document)
 
     def _send(self, purpose: str, messages: Sequence[Message], schema: Schema) -> bytes:
         """The body of a successful answer. Raises: `openai.OpenAIError`."""
-        form = {"name": purpose.replace("-", "_"), "schema": dict(schema), "strict": True}
-        turns: Any = [{"role": each.role, "content": each.text} for each in messages]
+        content: Any = llm_requests.body(self.setup, purpose, messages, schema)
         if self.setup.api == "responses":
-            raw = self._client.responses.with_raw_response.create(
-                model=self.setup.model, input=turns, text=cast(Any, {"format": {"type": "json_schema", **form}}),
-                max_output_tokens=self.setup.output_tokens, store=False,
-            )  # fmt: skip
-            return raw.http_response.content
-        chat = self._client.chat.completions.with_raw_response.create(
-            model=self.setup.model, messages=turns, max_completion_tokens=self.setup.output_tokens,
-            response_format=cast(Any, {"type": "json_schema", "json_schema": form}),
-        )  # fmt: skip
-        return chat.http_response.content
+            return self.client.responses.with_raw_response.create(**content).http_response.content
+        return self.client.chat.completions.with_raw_response.create(**content).http_response.content
 
     def _refused_by_status(self, error: openai.APIStatusError) -> NoReturn:
         """Raises: `AttemptFailed`."""
         status = error.status_code
-        said = f"{self._server} answered {status}: {self._clean(error.message)}"
+        said = f"{self.server} answered {status}: {self.clean(error.message)}"
         # An empty account answers 429 like a busy server does, but does not fill by waiting.
         again = status in _RETRIED and error.code != "insufficient_quota"
         if not again:
@@ -356,10 +346,11 @@ class ModelPort:
         ) from None
 
     @property
-    def _server(self) -> str:
+    def server(self) -> str:
+        """The model and where it is asked, in words."""
         return f"The model {self.setup.model} at {self.setup.base_url}"
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """The beginning of a text on one line, without the key that a server may repeat."""
         # Hidden before it is cut, or half a key could stay.
         return " ".join(self._hide(text).split())[:_EXCERPT]

@@ -37,6 +37,8 @@ def json_object(text: str, schema: Schema) -> dict[str, Any]:
     """The object in the text of an answer. Raises: `NotAsAsked`."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
+        # Half a surrogate pair is JSON and no text: nothing could keep it.
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise NotAsAsked(f"it is no JSON: {' '.join(text.split())[:_EXCERPT]!r}") from error
     problem = mismatch(value, schema)

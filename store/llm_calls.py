@@ -129,18 +129,21 @@ def begin(store: Store, question: Question, reserved: Charge, budget: Budget) ->
     Raises: `BudgetExceeded`, which is recorded too.
     """
 
-    def work(connection: duckdb.DuckDBPyConnection) -> int | BudgetExceeded:
-        now = store.clock.now()
-        refused = _refusal(connection, now, question.run, reserved, budget)
-        if refused is not None:
-            _insert(connection, question, now, "over budget", Charge(0, 0.0), error=str(refused))
-            return refused
-        return _insert(connection, question, now, "running", reserved)
-
-    answer = store.write(work)
+    answer = store.write(lambda connection: reserve(connection, store.clock.now(), question, reserved, budget))
     if isinstance(answer, BudgetExceeded):
         raise answer
     return answer
+
+
+def reserve(
+    connection: duckdb.DuckDBPyConnection, now: datetime, question: Question, reserved: Charge, budget: Budget
+) -> int | BudgetExceeded:
+    """As `begin`, inside a transaction: the refusal is returned, so that its record stays."""
+    refused = _refusal(connection, now, question.run, reserved, budget)
+    if refused is not None:
+        _insert(connection, question, now, "over budget", Charge(0, 0.0), error=str(refused))
+        return refused
+    return _insert(connection, question, now, "running", reserved)
 
 
 def extend(store: Store, call_id: int, more: Charge, budget: Budget) -> None:
@@ -203,6 +206,39 @@ def kept(store: Store, content_hash: str) -> Kept | None:
             {"hash": content_hash},
         )
     return Kept(*frame.row(0)) if len(frame) else None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the calls of one question came to: the last one's id and how it ended, and what all of them cost."""
+
+    call_id: int
+    outcome: Outcome
+    error: str | None
+    tokens: int
+    usd: float
+
+
+def of_question(store: Store, content_hash: str, since: datetime) -> Record | None:
+    """What asking a question came to since a moment; None when it was not asked."""
+    with store.read() as reader:
+        frame = reader.frame(
+            """SELECT max(call_id) AS call_id, arg_max(outcome, call_id) AS outcome,
+                arg_max(coalesce(error, ''), call_id) AS error, sum(charged_tokens)::BIGINT AS tokens,
+                sum(cost_usd) AS usd
+            FROM llm_calls WHERE content_hash = $hash AND asked_at >= $since HAVING count(*) > 0""",
+            pl.Schema(
+                {
+                    "call_id": pl.Int64(), "outcome": pl.String(), "error": pl.String(), "tokens": pl.Int64(),
+                    "usd": pl.Float64(),
+                }
+            ),
+            {"hash": content_hash, "since": since},
+        )  # fmt: skip
+    if frame.is_empty():
+        return None
+    call_id, outcome, error, tokens, usd = frame.row(0)
+    return Record(call_id, outcome, error or None, tokens, usd)
 
 
 def record_hit(store: Store, question: Question, found: Kept) -> int:
