@@ -7,7 +7,9 @@ answered has to be in the store afterwards.
 import asyncio
 import json
 import multiprocessing
+import os
 import time
+import urllib.request
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message
 
 from bench import nightly
 from bench.beside import Beside
@@ -23,9 +28,8 @@ from bench.live import Target, trimtab, until_counted
 from bench.measure import alone
 from bench.soak import Visits
 from gateway.access import Access
-from gateway.steer import Steering
+from gateway.steering_apart import Apart
 from pipelines.commands.remote import RemoteOperations, ServerError
-from pipelines.steering.decide import Question
 from pipelines.steering.policy import Arm, Limits, Policy, Users
 from store import policies
 from store.connection import Store
@@ -39,7 +43,10 @@ _JOBS = ("tasks", "rewards", "transitions", "credit", "failures", "signal-yield"
 
 @dataclass(frozen=True)
 class SteerFigures:
-    """One run. `seconds` of every answer since it was due; `jobs` that ended meanwhile with their seconds."""
+    """One run. `seconds` of every answer since it was due; `jobs` that ended meanwhile with their seconds.
+
+    `apart_cpu_seconds` and `apart_mb` are those of the steering process; `load` is the machine's average of the minute.
+    """
 
     questions: int
     statuses: dict[str, int]
@@ -50,6 +57,9 @@ class SteerFigures:
     jobs: list[tuple[str, float]]
     cpu_seconds: float
     begun_seconds: float
+    apart_cpu_seconds: float
+    apart_mb: float
+    load: float
 
 
 @dataclass
@@ -88,20 +98,36 @@ def policy(users: int, arms: int = 4) -> Policy:
 
 
 def cold_start(path: str) -> dict[str, float]:
-    """Seconds from an open store to the first decision, and of publishing the policy; in a process of its own."""
+    """Seconds from an open store to the first answer of a new steering process, and how many users it knows; run this
+    in a process of its own."""
     store = Store.open(Path(path))
     began = time.perf_counter()
     access = Access(store, keyless_loopback=True)
-    steering = Steering(store, access, None)
+    apart = Apart(store, access, Path(f"{path}.cold"), keyless_loopback=True, grace_seconds=5.0)
     try:
-        decided = steering.decider.decide(Question(AGENT, user_id="u7"), "bench")
+        if not apart.wait(60.0):
+            raise RuntimeError("the steering process did not start")
+        response = asyncio.run(_answered(apart))
         seconds = time.perf_counter() - began
-        users = len(decided.compiled.policy.users.index)
+        if response.status_code != 200:
+            raise RuntimeError(bytes(response.body).decode())
+        held = apart.policies.policy_for(AGENT)
+        return {"seconds": seconds, "users": float(len(held.users.index)) if held is not None else 0.0}
     finally:
-        steering.close()
+        apart.close()
         access.close()
         store.close()
-    return {"seconds": seconds, "users": float(users)}
+
+
+async def _answered(apart: Apart) -> Response:
+    """The answer to one question that came to the server."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": json.dumps({"agent": AGENT, "user_id": "u7"}).encode()}
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/steer", "headers": headers, "client": ("127.0.0.1", 1)}
+    return await apart.respond(Request(scope, receive))
 
 
 def measure(folder: Path, *, rate: float, seconds: float, traces: int, users: int) -> tuple[SteerFigures, float]:
@@ -117,21 +143,24 @@ def measure(folder: Path, *, rate: float, seconds: float, traces: int, users: in
     began = time.perf_counter()
     with trimtab(folder) as (process, target, control):
         begun_seconds = time.perf_counter() - began
-        warm = ask(target, rate=rate, seconds=2.0, users=users).statuses["200"]
+        # What was asked to measure the cold start and to warm up is logged too.
+        warm = _logged(control) + ask(target, rate=rate, seconds=2.0, users=users).statuses["200"]
         until_counted(lambda: _logged(control), warm, _PATIENCE_SECONDS)
-        cpu = _cpu_seconds(process.pid)
+        apart = steering_pid(target)
+        cpu, apart_cpu = _cpu_seconds(process.pid), _cpu_seconds(apart)
         with ExitStack() as stack:
             visits = stack.enter_context(Visits(target.port))
             jobs = stack.enter_context(Jobs(control))
             asked = ask(target, rate=rate, seconds=seconds, users=users)
-            cpu = _cpu_seconds(process.pid) - cpu
+            cpu, apart_cpu = _cpu_seconds(process.pid) - cpu, _cpu_seconds(apart) - apart_cpu
         answered = asked.statuses["200"]
         until_counted(lambda: _logged(control) - warm, answered, _PATIENCE_SECONDS)
         distinct = control.sql("SELECT count(DISTINCT decision_id) AS n FROM decisions", 60)["n"][0]
         figures = SteerFigures(
             questions=sum(asked.statuses.values()), statuses=dict(asked.statuses), seconds=asked.seconds,
             logged=_logged(control) - warm, distinct=distinct - warm, pages=visits.seconds, jobs=jobs.ended,
-            cpu_seconds=cpu, begun_seconds=begun_seconds,
+            cpu_seconds=cpu, begun_seconds=begun_seconds, apart_cpu_seconds=apart_cpu, apart_mb=_resident_mb(apart),
+            load=os.getloadavg()[0],
         )  # fmt: skip
     return figures, cold["seconds"]
 
@@ -218,6 +247,17 @@ async def _status(reader: asyncio.StreamReader) -> str:
     length = int(head.split("content-length:", 1)[1].split("\r\n", 1)[0])
     await reader.readexactly(length)
     return head.split(" ", 2)[1]
+
+
+def steering_pid(target: Target) -> int:
+    """The id of the server's steering process."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{target.port}/readyz", timeout=10) as answer:
+        return int(json.load(answer)["steering"]["process"]["pid"])
+
+
+def _resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def _logged(control: RemoteOperations) -> int:

@@ -13,6 +13,7 @@ owner of the database file can read.
     GET  /control/keys     the API keys without their secrets
     POST /control/keys     {"scopes", "name", "rate", "burst", "operator"}   the new key, with its text as "key"
     POST /control/keys/revoke  {"key_id", "operator"}       the key as it is now
+    POST /control/draft-preview  {"agent", "task"}          what asking for lessons would say and cost
 
 A stream ends with {"event": "end"}, or {"event": "error", "error"}; other refusals are {"error"} with a 4xx status.
 """
@@ -68,6 +69,7 @@ def routes(operations: Operations, token: str) -> list[Route]:
         Route("/control/keys", _guarded(control.keys, token), methods=["GET"]),
         Route("/control/keys", _guarded(control.create_key, token), methods=["POST"]),
         Route("/control/keys/revoke", _guarded(control.revoke_key, token), methods=["POST"]),
+        Route("/control/draft-preview", _guarded(control.draft_preview, token), methods=["POST"]),
     ]
 
 
@@ -131,6 +133,11 @@ class _Control:
         body = await _body(request)
         key_id, operator = _field(body, "key_id", str), _field(body, "operator", str)
         return JSONResponse(await to_thread.run_sync(self._operations.revoke_key, key_id, operator))
+
+    async def draft_preview(self, request: Request) -> Response:
+        body = await _body(request)
+        agent, task = (_field(body, name, str, optional=True) for name in ("agent", "task"))
+        return JSONResponse(await to_thread.run_sync(self._operations.draft_preview, agent, task))
 
 
 def _guarded(handler: Handler, token: str) -> Handler:

@@ -6,6 +6,7 @@ GET /metrics   Prometheus text; for this machine, others need a key of scope adm
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from anyio import to_thread
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
@@ -104,11 +105,11 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Whether it can be given data."""
         try:
-            await to_thread.run_sync(self._probe)
+            steering = await to_thread.run_sync(self._probe)
         except TrimtabError as error:
             return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
         # An old policy keeps serving: that is told, and no reason to send agents elsewhere.
-        return JSONResponse({"status": "ready", "version": code_version(), "steering": self._steering.condition()})
+        return JSONResponse({"status": "ready", "version": code_version(), "steering": steering})
 
     async def metrics(self, request: Request) -> Response:
         """The figures as Prometheus reads them."""
@@ -119,8 +120,8 @@ class Health:
             return refusal(error)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    def _probe(self) -> None:
-        """Read the store, and have the writer take a turn. Raises: `StoreError`."""
+    def _probe(self) -> dict[str, Any]:
+        """Read the store, and have the writer take a turn; returns how steering is. Raises: `StoreError`."""
         with self._store.read(timeout=2.0) as reader:
             reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
         written = self._store.submit(lambda connection: None)
@@ -128,3 +129,4 @@ class Health:
             written.result(timeout=_READY_SECONDS)
         except TimeoutError as error:
             raise StoreError(f"The writer has been at other work for {_READY_SECONDS:g} s.") from error
+        return self._steering.condition()

@@ -6,6 +6,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway import lesson_proposal
 from gateway.steer_question import LONGEST, MOST_ARMS
 from pipelines.ingest.layout_columns import ANNOTATOR_KIND_WORDS, SIGNAL_KIND_WORDS, SIGNALS, ColumnType
 from pipelines.steering.policy import Limits
@@ -145,7 +146,7 @@ _QUESTION: Final[dict[str, Any]] = {
             "description": "A session keeps its arm; without one every decision is drawn by itself.",
         },
         "task": {"type": ["string", "null"], "maxLength": LONGEST},
-        "input": {"description": "The request at hand, any JSON; only its hash is kept."},
+        "input": {"description": "The request at hand, any JSON: lessons are matched with it. Only its hash is kept."},
         "arms": {
             "type": ["array", "null"],
             "items": {"type": "string", "maxLength": LONGEST},
@@ -176,9 +177,20 @@ _DECISION: Final[dict[str, Any]] = {
         "solicit_propensity": {**_PROBABILITY, "description": "With which `solicit` was drawn to be true."},
         "note": {"type": ["string", "null"], "description": "What was unusual."},
         "definition": {"type": "object", "description": "What running the arm takes, as an operator defined it."},
-        "lessons": {"type": "array", "items": {"type": "string"}, "description": "Ids of those in `instructions`."},
-        "instructions": {"type": "string", "description": "The playbook in force."},
-        "lesson_set_hash": {"type": ["string", "null"]},
+        "lessons": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Ids of those in `instructions`. Put them on the trace as steer.lesson.ids.",
+        },
+        "instructions": {
+            "type": "string",
+            "description": 'The lessons for this request, for the prompt; "" where none were chosen or all withheld.',
+        },
+        "lesson_set_hash": {"type": ["string", "null"], "description": "Of `lessons` and `instructions`; null: none."},
+        "playbook_version": {
+            "type": ["integer", "null"],
+            "description": "Of the playbook that they were chosen from; null: the agent has none.",
+        },
         "limits": {"$ref": "#/components/schemas/Limits"},
         "ttl_s": {"type": "number", "description": "So long may the answer be reused when no other can be had."},
     },
@@ -282,6 +294,7 @@ def openapi(server: str) -> dict[str, Any]:
                 "Policy": _POLICY,
                 "Limits": _LIMITS,
                 "Arm": _ARM,
+                "Lesson": lesson_proposal.DOCUMENTED["lesson"],
                 "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
             },
             "responses": {
@@ -302,6 +315,8 @@ def openapi(server: str) -> dict[str, Any]:
             "/v1/playbooks/{agent}": {"get": _playbook()},
             "/v1/arms/{agent}": {"get": _arms()},
             "/v1/arms/{agent}/{arm}": {"put": _put_arm()},
+            "/v1/lessons": {"post": _propose()},
+            "/v1/lessons/{lesson_id}": {"get": _lesson()},
             "/healthz": {"get": {**_plain("The process answers."), "security": []}},
             "/readyz": {"get": {**_plain("The store can be read and takes data; else 503."), "security": []}},
             "/metrics": {"get": _plain("Figures as Prometheus text; for this machine, else scope admin.")},
@@ -473,6 +488,34 @@ def _put_arm() -> dict[str, Any]:
             "200": {"description": "Changed.", "content": held},
             "201": {"description": "Defined.", "content": held},
             "409": {"description": "What is there does not allow it; the text says why and what to do."},
+            **_errors(),
+        },
+    }
+
+
+def _propose() -> dict[str, Any]:
+    held = {"application/json": {"schema": {"$ref": "#/components/schemas/Lesson"}}}
+    stated = {"schema": lesson_proposal.DOCUMENTED["proposal"], "example": lesson_proposal.DOCUMENTED["example"]}
+    return {
+        "summary": "Propose a lesson, which waits for an operator; scope propose",
+        "requestBody": {"content": {"application/json": stated}},
+        "responses": {
+            "200": {"description": "The same was proposed before; this is what became of it.", "content": held},
+            "201": {"description": "It waits for an operator.", "content": held},
+            **_errors(),
+        },
+    }
+
+
+def _lesson() -> dict[str, Any]:
+    held = {"application/json": {"schema": {"$ref": "#/components/schemas/Lesson"}}}
+    path = {"name": "lesson_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "summary": "What became of a lesson that this key proposed; scope propose",
+        "parameters": [path],
+        "responses": {
+            "200": {"description": "The lesson as it is now.", "content": held},
+            "404": {"description": "This key proposed no such lesson."},
             **_errors(),
         },
     }

@@ -4,78 +4,70 @@
     GET  /v1/policies/{agent}     the policy in force, with an ETag
     GET  /v1/playbooks/{agent}    the playbook in force as plain text, with an ETag
 
-An answer to /v1/steer comes from memory and waits for nothing: neither for the database nor for a thread.
+An answer to /v1/steer comes from memory and waits for nothing: neither for the database nor for a thread. Beside pages
+and jobs it comes from a process of its own.
 """
 
 import json
 from collections.abc import Iterable
-from datetime import timedelta
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import to_thread
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway import bodies
 from gateway.access import Access
-from gateway.bodies import UnsupportedBody
-from gateway.refusals import JSON, refusal
-from gateway.steer_question import BODY_LIMIT, read_question
-from pipelines.steering.budget import Budgets
+from gateway.deciding import Figures, refused
 from pipelines.steering.compiled import Compiled, limits_as_json
-from pipelines.steering.decide import Decided, Decider, PoliciesUnread, UnknownAgent
-from pipelines.steering.decision_log import DecisionLog
-from pipelines.steering.sessions import LIFETIME_SECONDS, Sessions
+from pipelines.steering.decide import PoliciesUnread, UnknownAgent
+from pipelines.steering.decision_log import LogCounts
 from pipelines.steering.snapshot import Policies
-from store import decisions, playbooks
+from store import playbooks
 from store.connection import Store
 from store.errors import TrimtabError
 
-__all__ = ["Steering"]
+__all__ = ["Source", "Steering"]
 
-_NO_STORE = {"Cache-Control": "no-store"}
+
+class Source(Protocol):
+    """What answers questions: in this process (`Here`), or in one of its own (`Apart`)."""
+
+    policies: Policies
+
+    async def respond(self, request: Request) -> Response:
+        """The answer to a question."""
+        ...
+
+    def figures(self) -> Figures:
+        """The present figures. May wait for half a second."""
+        ...
+
+    def counts(self) -> LogCounts:
+        """What became of decisions."""
+        ...
+
+    def condition(self) -> dict[str, Any]:
+        """Where questions are answered, and whether they are."""
+        ...
+
+    def close(self) -> None:
+        """Store the decisions that were made, then let go of the store."""
+        ...
 
 
 class Steering:
-    """The routes, and what they decide by. One for each process; close it before the store."""
+    """The routes. One for each process; close it before the store."""
 
-    def __init__(self, store: Store, access: Access, spool: Path | None) -> None:
-        """Carry on where an earlier process ended; decisions that it could not store are in the folder `spool`.
-
-        Raises: `StoreError` when the decisions of the day cannot be read.
-        """
-        self._store, self._access = store, access
-        self.log = DecisionLog(store, spool)
-        try:
-            now = store.clock.now()
-            sessions = Sessions()
-            sessions.restore(decisions.sessions_since(store, now - timedelta(seconds=LIFETIME_SECONDS)), now)
-            budgets = Budgets(now, decisions.spent_today(store, now))
-            self.policies = Policies.of_store(store)
-        except BaseException:
-            self.log.close()
-            raise
-        self.decider = Decider(self.policies, store.clock, sessions=sessions, budgets=budgets)
-        self._refused: dict[int, int] = {}
+    def __init__(self, store: Store, access: Access, source: Source) -> None:
+        """`source` is closed with it."""
+        self._store, self._access, self.source = store, access, source
+        self.policies = source.policies
 
     async def steer(self, request: Request) -> Response:
         """Decide."""
-        try:
-            caller = self._access.check(request.headers, request.client.host if request.client else None, "steer")
-            bodies.content_type(request, JSON)
-            if bodies.encoding(request) != "identity":
-                raise UnsupportedBody("Content-Encoding", "gzip", "identity")
-            question = read_question(await bodies.read(request, lambda _: None, BODY_LIMIT))
-            decided = self.decider.decide(question, caller.source)
-            self.log.take(decided.decision)
-        except TrimtabError as error:
-            answer = _refusal(error)
-            self._refused[answer.status_code] = self._refused.get(answer.status_code, 0) + 1
-            return answer
-        return Response(_answer(decided), media_type=JSON, headers=_NO_STORE)
+        return await self.source.respond(request)
 
     async def policy(self, request: Request) -> Response:
         """What is in force for an agent."""
@@ -87,7 +79,7 @@ class Steering:
             if compiled is None:
                 raise PoliciesUnread(problem.text) if problem is not None else UnknownAgent(agent)
         except TrimtabError as error:
-            return _refusal(error)
+            return refused(error)
         document = policy_document(compiled)
         document["problem"] = {"text": problem.text, "since": problem.since.isoformat()} if problem else None
         tag = _tag(json.dumps(document))
@@ -103,7 +95,7 @@ class Steering:
             self._access.check(request.headers, request.client.host if request.client else None, "steer")
             frame = await to_thread.run_sync(lambda: playbooks.latest(self._store, agent))
         except TrimtabError as error:
-            return _refusal(error)
+            return refused(error)
         if frame.is_empty():
             return JSONResponse({"error": f"There is no playbook for the agent {agent[:100]!r}."}, status_code=404)
         row = frame.row(0, named=True)
@@ -115,16 +107,17 @@ class Steering:
 
     def condition(self) -> dict[str, Any]:
         """How steering is, for /readyz: it goes on whatever this says."""
-        counts = self.log.counts()
+        counts = self.source.counts()
         problems = {agent or "all agents": problem.text for agent, problem in self.policies.problems().items()}
         return {
             "policies": len(self.policies.all()), "problems": problems, "decisions_waiting": counts.waiting,
-            "decisions_lost": counts.lost, "log_error": counts.error,
+            "decisions_lost": counts.lost, "log_error": counts.error, "process": self.source.condition(),
         }  # fmt: skip
 
     def metrics(self) -> Iterable[Metric]:
         """The figures for /metrics."""
-        counts, log = self.decider.counts(), self.log.counts()
+        figures, log = self.source.figures(), self.source.counts()
+        counts = figures.counts
         made = CounterMetricFamily("trimtab_steer_decisions", "Decisions; kinds overlap.", labels=["kind"])
         for kind, value in (
             ("all", counts.decisions), ("explored", counts.explored), ("sticky", counts.sticky),
@@ -133,7 +126,7 @@ class Steering:
             made.add_metric([kind], value)
         yield made
         refused = CounterMetricFamily("trimtab_steer_refused", "Questions that were refused.", labels=["status"])
-        for status, value in sorted(self._refused.items()):
+        for status, value in sorted(figures.refused.items()):
             refused.add_metric([str(status)], value)
         yield refused
         logged = CounterMetricFamily("trimtab_steer_logged", "Decisions by what became of their row.", labels=["state"])
@@ -156,13 +149,12 @@ class Steering:
             age.add_metric([policy.agent], (now - policy.built_at).total_seconds())
             version.add_metric([policy.agent], policy.version)
             stale.add_metric([policy.agent], float(self.policies.problem(policy.agent) is not None))
-            spent.add_metric([policy.agent], self.decider.spent(policy.agent))
+            spent.add_metric([policy.agent], figures.spent.get(policy.agent, 0.0))
         yield from (age, version, stale, spent)
 
     def close(self) -> None:
         """Store the decisions that were made, then let go of the store."""
-        self.policies.close()
-        self.log.close()
+        self.source.close()
 
 
 def policy_document(compiled: Compiled) -> dict[str, Any]:
@@ -198,35 +190,6 @@ def policy_document(compiled: Compiled) -> dict[str, Any]:
         "instructions": policy.instructions,
         "ttl_s": policy.ttl_seconds,
     }  # fmt: skip
-
-
-def _answer(decided: Decided) -> bytes:
-    decision = decided.decision
-    told = {
-        "decision_id": decision.decision_id,
-        "policy_version": decision.policy_version,
-        "arm": decision.arm,
-        "explore": decision.explore,
-        "propensity": decision.propensity,
-        "propensities": dict(zip(decision.arms, decision.propensities, strict=True)),
-        "rate": decision.rate,
-        "sticky": decision.sticky,
-        "solicit": decision.solicit,
-        "solicit_propensity": decision.solicit_propensity,
-        "note": decision.note,
-    }
-    own = json.dumps(told, ensure_ascii=False).encode()
-    return own[:-1] + b", " + decided.compiled.served(decision.arm) + b"}"
-
-
-def _refusal(error: TrimtabError) -> Response:
-    match error:
-        case UnknownAgent():
-            return JSONResponse({"error": str(error)}, status_code=404)
-        case PoliciesUnread():
-            return JSONResponse({"error": str(error)}, status_code=503, headers={"Retry-After": "5"})
-        case _:
-            return refusal(error)
 
 
 def _tag(text: str) -> str:

@@ -2,9 +2,9 @@
 
 import json
 import math
-from hashlib import blake2b
 from typing import Any, Final
 
+from pipelines.steering.asked import input_hash
 from pipelines.steering.decide import Question
 from store.errors import IngestError
 
@@ -40,6 +40,7 @@ def read_question(body: bytes) -> Question:
     agent = _text(document, "agent")
     if agent is None:
         raise QuestionRefused("agent", "the name of the agent that asks", "nothing")
+    asked = _asked(document.get("input"))
     unknown = [key for key in document if key not in _FIELDS]
     notes = (f"fields that mean nothing here: {', '.join(map(_printable, unknown[:10]))}",) if unknown else ()
     return Question(
@@ -47,7 +48,8 @@ def read_question(body: bytes) -> Question:
         user_id=_text(document, "user_id"),
         session_id=_text(document, "session_id"),
         task=_text(document, "task"),
-        input_hash=_input_hash(document.get("input")),
+        input=asked,
+        input_hash=input_hash(asked) if asked is not None else None,
         arms=_arms(document.get("arms")),
         notes=notes,
     )
@@ -88,15 +90,14 @@ def _arms(value: object) -> tuple[str, ...] | None:
     return tuple(name for name in names if name is not None)
 
 
-def _input_hash(value: object) -> str | None:
-    """A hash of the input, which itself is kept nowhere."""
-    if value is None:
-        return None
+def _asked(value: object) -> str | None:
+    """The input as a text."""
+    if value is None or isinstance(value, str):
+        return value
     try:
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        return json.dumps(value, sort_keys=True)
     except RecursionError as error:
         raise QuestionRefused("input", "a text or shallow JSON", "nesting too deep") from error
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def _named(value: object) -> str:

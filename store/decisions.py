@@ -1,10 +1,13 @@
 """Decisions of the steering endpoint: every one with the eligible arms and the probability of each.
 
+The lessons of a decision travel in its row and are stored with it, in the same transaction, as rows of `exposures`.
+
 Rows are only ever added. Decisions do not move the data version: they come several times a second, and what pages show
 of them follows the clock.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -12,7 +15,18 @@ import polars as pl
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 
-__all__ = ["DECISIONS", "LEDGER", "SESSIONS", "append", "ledger", "recent", "sessions_since", "spent_today"]
+__all__ = [
+    "DECISIONS", "EXPOSED", "LEDGER", "SESSIONS", "append", "completed", "ledger", "one", "recent", "sessions_since",
+    "spent_today",
+]  # fmt: skip
+
+EXPOSED = pl.Struct(
+    {
+        "lesson_id": pl.String, "lesson_version": pl.Int32, "status": pl.String, "served_probability": pl.Float64,
+        "match": pl.Float64, "tokens": pl.Int32,
+    }
+)  # fmt: skip
+"""One lesson of a decision, as in `store.exposures`."""
 
 DECISIONS = declare(
     {
@@ -23,7 +37,8 @@ DECISIONS = declare(
         "rate": pl.Float64, "allowed_rate": pl.Float64, "budget_scale": pl.Float64, "expected_regret": pl.Float64,
         "worst_regret": pl.Float64, "solicit": pl.Boolean, "solicit_propensity": pl.Float64, "sticky": pl.Boolean,
         "off_policy": pl.Boolean, "note": pl.String, "lesson_set_hash": pl.String, "input_hash": pl.String,
-        "source": pl.String,
+        "source": pl.String, "playbook_version": pl.Int32, "empty_probability": pl.Float64,
+        "exposures": pl.List(EXPOSED),
     }
 )  # fmt: skip
 LEDGER = declare(
@@ -42,17 +57,27 @@ SESSIONS = declare(
     }
 )  # fmt: skip
 
-_COLUMNS = ", ".join(DECISIONS.names())
+# Those of the table itself.
+_STORED = [name for name in DECISIONS.names() if name != "exposures"]
+_COLUMNS = ", ".join(f"d.{name}" for name in _STORED)
+_EXPOSED = ", ".join(f"{field.name} := e.{field.name}" for field in EXPOSED.fields)
+
+
+def completed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Decisions with all columns of `DECISIONS`: null, or no lessons, in those that older files do not have."""
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in DECISIONS.items() if name not in frame.columns]
+    nothing = pl.lit([], dtype=DECISIONS["exposures"])
+    return frame.with_columns(missing).select(DECISIONS.names()).with_columns(pl.col("exposures").fill_null(nothing))
 
 
 def append(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame, *, again: bool = False) -> int:
-    """Add decisions (columns `DECISIONS`); returns how many were added. Call inside a transaction.
+    """Add decisions (columns `DECISIONS`) and their exposures; returns how many decisions. Call inside a transaction.
 
     `again`: some may be there already, from an attempt whose outcome is not known; those are left out.
     """
     if frame.is_empty():
         return 0
-    rows = frame.select(DECISIONS.names())
+    rows = completed(frame)
     if again:
         first, last = rows["decided_at"].min(), rows["decided_at"].max()
         held = connection.execute(
@@ -65,22 +90,52 @@ def append(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame, *, again:
         )
         if rows.is_empty():
             return 0
-    connection.register("fresh_decisions", rows)
-    try:
-        connection.execute("INSERT INTO decisions BY NAME FROM fresh_decisions")
-    finally:
-        connection.unregister("fresh_decisions")
+    _insert(connection, "decisions", rows.select(_STORED))
+    exposed = rows.filter(pl.col("exposures").list.len() > 0).select(
+        "decision_id", "decided_at", "agent", "unit", "playbook_version", "empty_probability", "exposures"
+    )
+    if exposed.height:
+        _insert(connection, "exposures", exposed.explode("exposures").unnest("exposures"))
     return rows.height
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pl.DataFrame) -> None:
+    connection.register("fresh_rows", rows)
+    try:
+        connection.execute(f"INSERT INTO {table} BY NAME FROM fresh_rows")
+    finally:
+        connection.unregister("fresh_rows")
 
 
 def recent(store: Store, agent: str | None = None, limit: int = 100) -> pl.DataFrame:
     """The latest decisions, newest first (columns `DECISIONS`); of one agent when it is named."""
+    return _with_exposures(
+        store,
+        "$agent IS NULL OR agent = $agent ORDER BY decided_at DESC, decision_id LIMIT $limit",
+        {"agent": agent, "limit": limit},
+    )
+
+
+def one(store: Store, decision_id: str) -> dict[str, Any] | None:
+    """A decision as a dictionary of `DECISIONS` columns; None when there is none."""
+    frame = _with_exposures(store, "decision_id = $decision LIMIT 1", {"decision": decision_id})
+    return frame.row(0, named=True) if frame.height else None
+
+
+def _with_exposures(store: Store, which: str, params: dict[str, object]) -> pl.DataFrame:
     with store.read() as reader:
         return reader.frame(
-            f"""SELECT {_COLUMNS} FROM decisions WHERE $agent IS NULL OR agent = $agent
-            ORDER BY decided_at DESC, decision_id LIMIT $limit""",
+            f"""WITH d AS MATERIALIZED (SELECT * FROM decisions WHERE {which}),
+            shown AS (
+                SELECT e.decision_id, list(struct_pack({_EXPOSED}) ORDER BY e.rowid) AS exposures
+                FROM exposures AS e SEMI JOIN d USING (decision_id)
+                WHERE e.decided_at BETWEEN (SELECT min(decided_at) FROM d) AND (SELECT max(decided_at) FROM d)
+                GROUP BY e.decision_id
+            )
+            SELECT {_COLUMNS}, coalesce(s.exposures, []) AS exposures FROM d LEFT JOIN shown AS s USING (decision_id)
+            ORDER BY d.decided_at DESC, d.decision_id""",
             DECISIONS,
-            {"agent": agent, "limit": limit},
+            params,
         )
 
 

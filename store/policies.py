@@ -8,6 +8,7 @@ Rows of users are written in slices, and are invisible until the version is list
 removed by the next one.
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -20,15 +21,16 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from store import meta, policy_users, result_rows
+from store import lesson_sets, meta, policy_users, result_rows
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, Reader, declare
+from store.lesson_sets import LessonSet
 from store.policy import Arm, Policy, Users
 from store.policy_content import decode, encode, limits, numbers, table
 from store.version import code_version
 
-__all__ = ["VERSIONS", "at", "follow", "newest", "publish", "publishing", "unfollow", "versions"]
+__all__ = ["VERSIONS", "at", "described", "follow", "newest", "publish", "publishing", "unfollow", "versions"]
 
 VERSIONS = declare(
     {
@@ -129,6 +131,15 @@ def at(store: Store, agent: str, version: int) -> Policy:
         return _policy(reader, row)
 
 
+def described(store: Store, agent: str, version: int) -> dict[str, Any]:
+    """What was written of a version besides its users, under the names of `encode`: quick. Raises: `NotFound`."""
+    with store.read() as reader:
+        row = _listed(reader, agent, version)
+    if row is None:
+        raise NotFound("policy version", f"{agent} {version}")
+    return decode(row)
+
+
 def versions(store: Store, agent: str, limit: int = 200) -> pl.DataFrame:
     """The versions of an agent's policy, newest first (columns `VERSIONS`)."""
     with store.read() as reader:
@@ -199,6 +210,7 @@ def _policy(reader: Reader, row: dict[str, Any]) -> Policy:
         opted_out=rows.opted_out,
     )  # fmt: skip
     width = len(arms)
+    lessons, block = _lessons(reader, row["agent"], content)
     return Policy(
         agent=row["agent"], version=row["version"], built_at=row["built_at"], reward_model_id=row["reward_model_id"],
         salt=content["salt"], arms=arms, mean=numbers(content["mean"], width), sd=numbers(content["sd"], width),
@@ -210,6 +222,22 @@ def _policy(reader: Reader, row: dict[str, Any]) -> Policy:
         daily_regret_budget=content["daily_regret_budget"], solicit_rate=content["solicit_rate"],
         limits=limits(content["limits"]),
         arm_limits={name: limits(held) for name, held in content["arm_limits"].items()},
-        instructions=content["instructions"], lesson_ids=tuple(content["lesson_ids"]),
+        instructions=block[0], lesson_ids=block[1], lessons=lessons,
         ttl_seconds=content["ttl_seconds"], basis=tuple(content["basis"]),
     )  # fmt: skip
+
+
+def _lessons(
+    reader: Reader, agent: str, content: dict[str, Any]
+) -> tuple[LessonSet | None, tuple[str, tuple[str, ...]]]:
+    """What lessons are chosen from, None for a version that serves one block to all; the block and the ids in it."""
+    version = content.get("playbook_version")
+    if version is None:
+        return None, (content["instructions"], tuple(content["lesson_ids"]))
+    book = reader.frame(
+        "SELECT body, lesson_ids FROM playbooks WHERE agent = $agent AND version = $version",
+        pl.Schema({"body": pl.String(), "lesson_ids": pl.String()}),
+        {"agent": agent, "version": version},
+    )
+    lessons = lesson_sets.read(reader, agent, version)
+    return lessons, (book["body"][0], tuple(json.loads(book["lesson_ids"][0])))

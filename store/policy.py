@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from store.lesson_sets import LessonSet
+
 __all__ = ["Arm", "ArmState", "Limits", "Policy", "Users"]
 
 Floats = NDArray[np.float64]
@@ -78,7 +80,8 @@ class Policy:
     solicit_rate: float
     limits: Limits
     arm_limits: dict[str, Limits] = field(default_factory=dict)  # where an arm has limits of its own, these in full
-    instructions: str = ""  # the playbook in force
-    lesson_ids: tuple[str, ...] = ()
+    instructions: str = ""  # the playbook in force as one block; served whole where there are no `lessons`
+    lesson_ids: tuple[str, ...] = ()  # of the block
     ttl_seconds: float = 60.0
+    lessons: LessonSet | None = None  # what each request's lessons are chosen from
     basis: tuple[str, ...] = ()  # of each arm's mean: randomised, observational or prior

@@ -1,4 +1,7 @@
-"""A policy without its users as JSON: equal texts for equal policies, and every number back as it was."""
+"""A policy without its users as JSON: equal texts for equal policies, and every number back as it was.
+
+Of its lessons only the version of the playbook is written: that says which they are, and never changes.
+"""
 
 import json
 from dataclasses import asdict
@@ -33,8 +36,9 @@ def encode(policy: Policy, columns: list[str]) -> str:
         "solicit_rate": float(policy.solicit_rate),
         "limits": asdict(policy.limits),
         "arm_limits": {name: asdict(limits) for name, limits in policy.arm_limits.items()},
-        "instructions": policy.instructions,
-        "lesson_ids": list(policy.lesson_ids),
+        "playbook_version": policy.lessons.playbook_version if policy.lessons is not None else None,
+        "instructions": policy.instructions if policy.lessons is None else "",
+        "lesson_ids": list(policy.lesson_ids) if policy.lessons is None else [],
         "ttl_seconds": float(policy.ttl_seconds),
         "basis": list(policy.basis),
     }

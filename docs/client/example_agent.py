@@ -231,6 +231,8 @@ def main() -> None:
         except LimitReached as reached:
             output = f"I have to stop here: {reached}."
         root.set_attribute("output.value", output)
+        if cited := decision.cited(output):
+            root.set_attribute("steer.lesson.cited", cited)
         trace_id = f"{root.get_span_context().trace_id:032x}"
     say(output)
     signal = feedback(decision, given.feedback)

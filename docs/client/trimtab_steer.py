@@ -127,6 +127,10 @@ class Decision:
             if span is not None and span.is_recording():
                 span.set_attributes(self._attributes())
 
+    def cited(self, text: str) -> tuple[str, ...]:
+        """The ids of the lessons served that a text cites; `instructions` ask the model to cite those it used."""
+        return tuple(each for each in self.lessons if re.search(rf"(?<![\w-]){re.escape(each)}(?![\w-])", text))
+
     def executed(self, arm: str, span: Any = None) -> Decision:
         """The decision as it was carried out, where the agent ran another arm than `self.arm`; states it on the span.
 

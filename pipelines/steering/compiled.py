@@ -7,20 +7,22 @@ their own share those of their segment or agent.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.lessons.serving.choose import Choice as LessonChoice
+from pipelines.lessons.serving.choose import Request, chooser, set_hash
 from pipelines.stats.quadrature import probability_best
 from pipelines.steering.assignment import clean_name, cumulative
+from pipelines.steering.named_lessons import named_lessons
 from pipelines.steering.policy import Arm, Limits, Policy
 from pipelines.steering.propensities import effective_rate, greedy_arms, regret, vector
 from store.errors import TrimtabError
 
-__all__ = ["Choice", "Compiled", "Eligible", "Key", "PolicyUnusable", "Standing", "limits_as_json"]
+__all__ = ["Choice", "Compiled", "Eligible", "Key", "LessonChoice", "PolicyUnusable", "Standing", "limits_as_json"]
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +96,11 @@ class Compiled:
         self._baseline = next((place for place, arm in enumerate(policy.arms) if arm.baseline), None)
         if not self._positions and self._baseline is None:
             raise PolicyUnusable(policy.agent, policy.version, "it has neither an enabled arm nor a baseline")
-        self.lesson_set_hash = _lesson_set_hash(policy)
+        self.lesson_set_hash = set_hash(policy.lesson_ids, policy.instructions)
+        self._chooser = chooser(policy.lessons) if policy.lessons is not None else None
+        self._whole = LessonChoice(policy.lesson_ids, (), policy.instructions, False, self.lesson_set_hash)
+        # Which lessons an arm forces and forbids.
+        self._ruled = {arm.name: named_lessons(arm) for arm in policy.arms}
         self._all = self._every_arm()
         # The rank of each arm among arms with equal means.
         self.order = _order(policy.arms)
@@ -158,6 +164,13 @@ class Compiled:
                 self._choices.clear()
             self._choices[wanted] = found
         return found
+
+    def lessons(self, arm: str, request: Request) -> LessonChoice:
+        """The lessons of a request that runs an arm; the whole block where the policy has none to choose from."""
+        if self._chooser is None:
+            return self._whole
+        force, forbid = self._ruled[arm]
+        return self._chooser.choose(replace(request, force=force, forbid=forbid) if force or forbid else request)
 
     def served(self, arm: str) -> bytes:
         """What every answer with this arm says, as the inside of a JSON object."""
@@ -223,9 +236,6 @@ class Compiled:
         policy = self.policy
         return {
             "definition": arm.definition,
-            "lessons": list(policy.lesson_ids),
-            "instructions": policy.instructions,
-            "lesson_set_hash": self.lesson_set_hash,
             "limits": limits_as_json(policy.arm_limits.get(arm.name, policy.limits)),
             "ttl_s": policy.ttl_seconds,
         }
@@ -283,10 +293,3 @@ def _check(policy: Policy) -> None:
         refuse("a user is in a segment that is not there")
     if not (0.0 <= policy.rate <= 1.0 and 0.0 <= policy.propensity_floor < 1.0 and 0.0 <= policy.solicit_rate <= 1.0):
         refuse("a rate is not between 0 and 1")
-
-
-def _lesson_set_hash(policy: Policy) -> str | None:
-    if not policy.lesson_ids and not policy.instructions:
-        return None
-    text = json.dumps([policy.lesson_ids, policy.instructions])
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from pipelines.lessons.serving.choose import Exposure, Request
 from pipelines.steering.assignment import arm_at, draw_of, unit_of
 from pipelines.steering.budget import Budgets
-from pipelines.steering.compiled import Choice, Compiled, Eligible, Standing
+from pipelines.steering.compiled import Choice, Compiled, Eligible, LessonChoice, Standing
 from pipelines.steering.sessions import Assignment, Sessions
 from pipelines.steering.snapshot import Policies
 from store.clock import Clock
@@ -48,6 +49,7 @@ class Question:
     user_id: str | None = None
     session_id: str | None = None
     task: str | None = None
+    input: str | None = None  # what lessons are matched with; kept nowhere
     input_hash: str | None = None
     arms: tuple[str, ...] | None = None  # it can run no others
     notes: tuple[str, ...] = ()
@@ -85,14 +87,18 @@ class Decision(NamedTuple):
     lesson_set_hash: str | None
     input_hash: str | None
     source: str
+    playbook_version: int | None = None
+    empty_probability: float | None = None
+    exposures: tuple[Exposure, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision, and the policy in force that it is answered with."""
+    """A decision, the policy in force that it is answered with, and the lessons it serves."""
 
     decision: Decision
     compiled: Compiled
+    lessons: LessonChoice
 
 
 @dataclass(frozen=True)
@@ -137,12 +143,12 @@ class Decider:
                 if unread is not None:
                     raise PoliciesUnread(unread.text)
                 raise UnknownAgent(question.agent)
-            decision = self._decided(question, source, compiled)
+            decision, lessons = self._decided(question, source, compiled)
             self._decisions += 1
             self._explored += decision.explore
             self._sticky += decision.sticky
             self._held_back += decision.budget_scale < 1.0
-        return Decided(decision, compiled)
+        return Decided(decision, compiled, lessons)
 
     def counts(self) -> Counts:
         """The present figures."""
@@ -156,7 +162,7 @@ class Decider:
         with self._lock:
             return self._budgets.spent(agent)
 
-    def _decided(self, question: Question, source: str, compiled: Compiled) -> Decision:
+    def _decided(self, question: Question, source: str, compiled: Compiled) -> tuple[Decision, LessonChoice]:
         now = self._clock.now()
         self._budgets.turn(now)
         policy = compiled.policy
@@ -180,7 +186,9 @@ class Decider:
         if question.session_id is not None and not sticky:
             self._sessions.put(policy.agent, question.session_id, assignment)
         solicit = draw_of(policy.salt, policy.agent, f"solicit:{decision_id}") < policy.solicit_rate
-        return Decision(
+        asked = Request(question.input, question.user_id, standing.segment, question.task, unit, policy.salt, now)
+        lessons = compiled.lessons(assignment.arm, asked)
+        decision = Decision(
             decision_id=decision_id, decided_at=now, agent=policy.agent, policy_version=assignment.policy_version,
             user_id=question.user_id, segment=standing.segment, session_id=question.session_id, task=question.task,
             unit=unit, draw=assignment.draw, arm=assignment.arm, greedy_arm=assignment.greedy_arm,
@@ -189,8 +197,11 @@ class Decider:
             budget_scale=assignment.budget_scale, expected_regret=assignment.expected_regret,
             worst_regret=assignment.worst_regret, solicit=solicit, solicit_propensity=policy.solicit_rate,
             sticky=sticky, off_policy=assignment.off_policy, note="; ".join(notes) or None,
-            lesson_set_hash=compiled.lesson_set_hash, input_hash=question.input_hash, source=source,
+            lesson_set_hash=lessons.lesson_set_hash, input_hash=question.input_hash, source=source,
+            playbook_version=lessons.playbook_version, empty_probability=lessons.empty_probability,
+            exposures=lessons.exposures,
         )  # fmt: skip
+        return decision, lessons
 
     def _ended(self, held: Assignment, compiled: Compiled, eligible: Eligible, standing: Standing) -> str:
         """Why a session cannot go on with the arm it was given; "" when it goes on, its cost being counted.

@@ -1,6 +1,7 @@
 """The job `policies`: finds the arms that traces name, works out each arm's posterior, and publishes what changed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from pipelines.steering import arm_discovery, publishing
 from pipelines.steering.policy_build import PEOPLE, beliefs
 from pipelines.steering.posterior import NOTHING_KNOWN, ROWS, Posterior, delay_weights, posterior
 from store import arm_rewards, arms, never_explore
+from store.connection import Store
 
 if TYPE_CHECKING:
     from pipelines.jobs import JobContext
@@ -30,26 +32,40 @@ def run(context: "JobContext") -> JobResult:
     listed = arms.listed(store)
     names = {agent: own["arm"].to_list() for (agent,), own in listed.group_by("agent", maintain_order=True)}
     if not names:
-        return JobResult(0, "No agent has an arm: no trace names one, and nobody defined any.")
-    context.progress(0.1, "reading rewards")
+        only = publishing.republish(store, cause="schedule")
+        told = f" Published for agents that have lessons: {', '.join(only)}." if only else ""
+        return JobResult(len(only), f"No agent has an arm: no trace names one, and nobody defined any.{told}")
+    context.progress(0.1, "computing posteriors")
+    known = context.compute(_known, store, names, store.clock.now())
+    context.progress(0.7, "publishing")
+    fresh = {
+        agent: beliefs(one, known.people[agent], opted_out=known.opted_out, reward_model_id=known.reward_model_id)
+        for agent, one in known.posteriors.items()
+    }
+    published = publishing.publish(store, fresh, cause="schedule")
+    # Agents that have lessons and no arms.
+    published |= publishing.republish(store, cause="schedule")
+    return JobResult(len(published), _message(published, len(fresh), added, found.notes))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """By agent its posterior and its people (columns `PEOPLE`), and on what they rest."""
+
+    posteriors: Mapping[str, Posterior]
+    people: Mapping[str, pl.DataFrame]
+    opted_out: frozenset[str]
+    reward_model_id: int | None
+
+
+def _known(store: Store, names: Mapping[str, Sequence[str]], now: datetime) -> _Known:
+    """What is known of the arms in `names`, by agent."""
     seen = arm_rewards.evidence(store)
     people = _people(seen.people)
     late = dict(arm_rewards.delays(store).select("agent", "hours").iter_rows())
-    opted_out = frozenset(never_explore.opted_out(store))
-    context.progress(0.3, "computing posteriors")
-    worked_out = context.compute(posteriors, seen.traces, people, late, names, store.clock.now())
-    context.progress(0.7, "publishing")
-    fresh = {
-        agent: beliefs(
-            one,
-            people.filter(pl.col("agent") == agent).select(list(PEOPLE)),
-            opted_out=opted_out,
-            reward_model_id=seen.reward_model_id,
-        )
-        for agent, one in worked_out.items()
-    }
-    published = publishing.publish(store, fresh, cause="schedule")
-    return JobResult(len(published), _message(published, len(fresh), added, found.notes))
+    worked_out = posteriors(seen.traces, people, late, names, now)
+    own = {agent: people.filter(pl.col("agent") == agent).select(list(PEOPLE)) for agent in worked_out}
+    return _Known(worked_out, own, frozenset(never_explore.opted_out(store)), seen.reward_model_id)
 
 
 def posteriors(

@@ -18,6 +18,7 @@ from pipelines.exploration.bounds import RATE_WITHOUT_DECISION
 from pipelines.steering.policy import Arm, Limits, Policy, Users
 from pipelines.steering.posterior import LEAST_ARM_SD, NOTHING_KNOWN, Posterior
 from pipelines.steering.settle import named_rows, picked, settled
+from store.lesson_sets import LessonSet
 
 __all__ = ["PEOPLE", "PROPENSITY_FLOOR", "Beliefs", "Decided", "beliefs", "beliefs_of", "build"]
 
@@ -73,6 +74,7 @@ class Decided:
     arm_limits: Mapping[str, Limits] = field(default_factory=dict)
     instructions: str = ""
     lesson_ids: tuple[str, ...] = ()
+    lessons: LessonSet | None = None
 
     def same(self, other: "Decided") -> bool:
         """Whether both say the same."""
@@ -81,7 +83,7 @@ class Decided:
             return False
         return all(
             getattr(self, name) == getattr(other, name)
-            for name in ("limits", "arm_limits", "instructions", "lesson_ids")
+            for name in ("limits", "arm_limits", "instructions", "lesson_ids", "lessons")
         )
 
 
@@ -155,7 +157,7 @@ def build(
         daily_regret_budget=agent_bounds.daily_regret_budget, solicit_rate=agent_bounds.solicit_rate,
         limits=decided.limits,
         arm_limits={arm: limits for arm, limits in sorted(decided.arm_limits.items()) if arm in names},
-        instructions=decided.instructions, lesson_ids=decided.lesson_ids,
+        instructions=decided.instructions, lesson_ids=decided.lesson_ids, lessons=decided.lessons,
         basis=held.basis,
     )  # fmt: skip
     return policy if previous is None else settled(policy, previous)

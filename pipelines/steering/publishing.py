@@ -4,16 +4,22 @@ import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import polars as pl
 
 from pipelines.steering.policy import Policy
 from pipelines.steering.policy_build import Beliefs, Decided, beliefs_of, build
-from store import arms, exploration, guardrails, never_explore, playbooks, policies
+from store import arms, exploration, guardrails, lesson_sets, never_explore, playbooks, policies
 from store.connection import Store
+from store.lesson_sets import LessonSet
 
-__all__ = ["decided", "publish", "republish"]
+__all__ = ["DEFAULT_ARM", "decided", "publish", "republish"]
+
+DEFAULT_ARM: Final = "default"
+"""The only arm of an agent that has lessons and no arms."""
 
 
 @dataclass
@@ -30,16 +36,19 @@ _held: WeakKeyDictionary[Store, _Held] = WeakKeyDictionary()
 _held_lock = threading.Lock()
 
 
-def decided(store: Store, agent: str) -> Decided:
-    """What operators decided for an agent, as it is now."""
+def decided(store: Store, agent: str, before: Decided | None = None) -> Decided:
+    """What operators decided for an agent, as it is now; `before` spares reading lessons that are the same."""
     limits, arm_limits = guardrails.limits_of(store, agent)
-    newest = playbooks.latest(store).filter(pl.col("agent") == agent).to_dicts()
+    newest = playbooks.latest(store, agent).to_dicts()
+    listed = arms.listed(store, agent=agent)
     return Decided(
-        arms=arms.listed(store, agent=agent), rates=exploration.applied_rates(store, agent),
-        bounds=exploration.bounds(store, agent), never=never_explore.listed(store, agent), limits=limits,
+        arms=_one_arm(agent, newest[0]["created_at"]) if newest and listed.is_empty() else listed,
+        rates=exploration.applied_rates(store, agent), bounds=exploration.bounds(store, agent),
+        never=never_explore.listed(store, agent), limits=limits,
         arm_limits={arms.clean_name(arm): found for arm, found in arm_limits.items()},
         instructions=newest[0]["body"] if newest else "",
         lesson_ids=tuple(newest[0]["lesson_ids"]) if newest else (),
+        lessons=_lessons(store, agent, newest[0]["version"], before) if newest else None,
     )  # fmt: skip
 
 
@@ -50,7 +59,8 @@ def publish(store: Store, fresh: Mapping[str, Beliefs], *, cause: str) -> dict[s
     for agent in sorted(fresh):
         with policies.publishing(store):
             held.beliefs[agent] = fresh[agent]
-            version = _publish_one(store, agent, decided(store, agent), _newest(store, agent), cause)
+            now = decided(store, agent, held.decided.get(agent))
+            version = _publish_one(store, agent, now, _newest(store, agent), cause)
         if version is not None:
             published[agent] = version
     return published
@@ -60,9 +70,10 @@ def republish(store: Store, *, cause: str) -> dict[str, int]:
     """As `publish` for the agents about which something was decided, with the beliefs that are held: quick."""
     held = _of(store)
     published = {}
-    for agent in arms.listed(store)["agent"].unique().sort().to_list():
+    for agent in sorted({*arms.listed(store)["agent"], *playbooks.latest(store)["agent"]}):
         with policies.publishing(store):
-            now, before = decided(store, agent), held.decided.get(agent)
+            before = held.decided.get(agent)
+            now = decided(store, agent, before)
             if before is not None and now.same(before):
                 continue
             previous = _newest(store, agent)
@@ -72,6 +83,23 @@ def republish(store: Store, *, cause: str) -> dict[str, int]:
         if version is not None:
             published[agent] = version
     return published
+
+
+def _lessons(store: Store, agent: str, version: int, before: Decided | None) -> LessonSet:
+    """The lessons of a playbook, which never change."""
+    held = before.lessons if before is not None else None
+    if held is not None and held.playbook_version == version:
+        return held
+    return lesson_sets.at(store, agent, version)
+
+
+def _one_arm(agent: str, since: datetime) -> pl.DataFrame:
+    """The arms (columns `store.arms.ARMS`) of an agent that has lessons and no arms: what it runs anyway."""
+    row = {
+        "agent": agent, "arm": DEFAULT_ARM, "kind": "mixed", "state": "enabled", "baseline": True,
+        "definition": "{}", "origin": arms.SYSTEM, "state_by": arms.SYSTEM, "created_at": since, "updated_at": since,
+    }  # fmt: skip
+    return pl.DataFrame([row], schema=arms.ARMS)
 
 
 def _of(store: Store) -> _Held:

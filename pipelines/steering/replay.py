@@ -2,7 +2,7 @@
 
 What cannot be known from the log is taken from it: the scale to which the day's budget had brought the rates down, and
 that a session was moved off its arm. Everything else has to come out again: the draw from the unit, the rate from the
-user's standing, the propensities from the posterior, and the arm from all of it.
+user's standing, the propensities from the posterior, and the arm from all of it. Lessons: `replay_lessons`.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from pipelines.steering.compiled import Compiled, Key
 from pipelines.steering.policy import Policy
 from pipelines.steering.propensities import propensities
 
-__all__ = ["DIFFERENCES", "TOLERANCE", "replay"]
+__all__ = ["DIFFERENCES", "TOLERANCE", "difference", "replay"]
 
 DIFFERENCES = pl.Schema(
     {
@@ -65,7 +65,7 @@ def _repeats(ordered: pl.DataFrame) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for name in repeated:
         wrong = sticky.filter(pl.col(name).ne_missing(pl.col(f"first_{name}")))
-        found += [_difference(row, name, row[name], row[f"first_{name}"]) for row in wrong.iter_rows(named=True)]
+        found += [difference(row, name, row[name], row[f"first_{name}"]) for row in wrong.iter_rows(named=True)]
     return found
 
 
@@ -94,21 +94,21 @@ def _differing(compiled: Compiled, rows: pl.DataFrame) -> list[tuple[object, ...
         positions = tuple(places.get(name, -1) for name in row["arms"])
         drawable = all(place >= 0 and policy.arms[place].state == "enabled" for place in positions)
         if not (drawable or (len(positions) == 1 and row["note"] is not None and -1 not in positions)):
-            found.append(_difference(row, "arms", row["arms"], [*places]))
+            found.append(difference(row, "arms", row["arms"], [*places]))
             continue
         unit = unit_of(row["session_id"], row["decision_id"])
         if row["unit"] != unit:
-            found.append(_difference(row, "unit", row["unit"], unit))
+            found.append(difference(row, "unit", row["unit"], unit))
         draw = draw_of(policy.salt, policy.agent, unit)
         if row["draw"] != draw:
-            found.append(_difference(row, "draw", row["draw"], draw))
+            found.append(difference(row, "draw", row["draw"], draw))
         standing = compiled.standing(row["user_id"], row["task"])
         if row["segment"] != standing.segment:
-            found.append(_difference(row, "segment", row["segment"], standing.segment))
+            found.append(difference(row, "segment", row["segment"], standing.segment))
         # A session that was moved, or an agent that could run none of the arms, was allowed nothing, and says so.
         moved = row["allowed_rate"] == 0.0 and row["note"] is not None
         if not moved and abs(row["allowed_rate"] - standing.allowed_rate) > TOLERANCE:
-            found.append(_difference(row, "allowed_rate", row["allowed_rate"], standing.allowed_rate))
+            found.append(difference(row, "allowed_rate", row["allowed_rate"], standing.allowed_rate))
         allowed = 0.0 if moved else standing.allowed_rate
         groups.setdefault(positions, _Cases()).add(row, standing.key, allowed * row["budget_scale"], draw)
     for positions, cases in groups.items():
@@ -132,20 +132,21 @@ def _drawn(compiled: Compiled, positions: tuple[int, ...], cases: _Cases) -> lis
     for row, number, draw in cases.members:
         logged, vector = row["propensities"], vectors[number]
         if len(logged) != len(vector) or max(abs(a - b) for a, b in zip(logged, vector, strict=True)) > TOLERANCE:
-            found.append(_difference(row, "propensities", logged, vector))
+            found.append(difference(row, "propensities", logged, vector))
         if abs(row["rate"] - rates[number]) > TOLERANCE:
-            found.append(_difference(row, "rate", row["rate"], rates[number]))
+            found.append(difference(row, "rate", row["rate"], rates[number]))
         if row["greedy_arm"] != greedy[number]:
-            found.append(_difference(row, "greedy_arm", row["greedy_arm"], greedy[number]))
+            found.append(difference(row, "greedy_arm", row["greedy_arm"], greedy[number]))
         # A draw at the very edge between two arms may fall to either.
         edges = (max(draw - TOLERANCE, 0.0), min(draw + TOLERANCE, 1.0 - 2**-53))
         if row["arm"] not in {names[arm_at(edge, sums[number])] for edge in edges}:
-            found.append(_difference(row, "arm", row["arm"], names[arm_at(draw, sums[number])]))
+            found.append(difference(row, "arm", row["arm"], names[arm_at(draw, sums[number])]))
         said = logged[names.index(row["arm"])] if row["arm"] in names else None
         if row["propensity"] != said:
-            found.append(_difference(row, "propensity", row["propensity"], said))
+            found.append(difference(row, "propensity", row["propensity"], said))
     return found
 
 
-def _difference(row: dict[str, Any], what: str, logged: object, replayed: object) -> tuple[object, ...]:
+def difference(row: dict[str, Any], what: str, logged: object, replayed: object) -> tuple[object, ...]:
+    """A row of `DIFFERENCES`."""
     return (row["decision_id"], row["agent"], row["policy_version"], what, str(logged), str(replayed))

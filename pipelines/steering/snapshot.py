@@ -52,6 +52,7 @@ class Policies:
         self._lock = threading.Lock()  # held over reading and swapping: the last to read is the last to swap
         self._wanted: queue.Queue[str | None] = queue.Queue()
         self._closing = threading.Event()
+        self._told: tuple[Callable[[], None], ...] = ()
         self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
         self._unfollow = follow(self.changed) if follow is not None else lambda: None
         if not self.refresh(None):
@@ -89,6 +90,10 @@ class Policies:
         """All problems by agent; None stands for all agents."""
         return dict(self._problems)
 
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change of what is in force or of the problems, in the thread that made it."""
+        self._told = (*self._told, listener)
+
     def changed(self, agent: str) -> None:
         """Have an agent's policy read anew, soon and in the background."""
         self._wanted.put(agent)
@@ -100,6 +105,7 @@ class Policies:
                 found = self._load(agent)
             except Exception as error:
                 self._note(agent, error)
+                self._tell()
                 return False
             fine = True
             fresh = {} if agent is None else dict(self._compiled)
@@ -117,6 +123,7 @@ class Policies:
                     if held is not None:
                         fresh[policy.agent] = held
             self._compiled, self._problems = fresh, solved
+            self._tell()
             return fine
 
     def close(self) -> None:
@@ -126,6 +133,14 @@ class Policies:
             self._closing.set()
             self._wanted.put(None)
         self._thread.join()
+
+    def _tell(self) -> None:
+        for listener in self._told:
+            try:
+                listener()
+            except Exception:
+                # What is in force here is so whatever becomes of those who follow.
+                _LOG.exception("a follower of the policies in force failed")
 
     def _note(self, agent: str | None, error: Exception) -> None:
         problems = dict(self._problems)

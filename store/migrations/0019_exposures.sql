@@ -14,3 +14,7 @@ CREATE TABLE exposures (                -- one row for each lesson that a decisi
     match DOUBLE NOT NULL,              -- of `when` with the request, 0 to 1; 1 for lessons without condition on words
     tokens INTEGER NOT NULL
 );
+
+-- What lessons of a decision were chosen from; null where its agent was served none.
+ALTER TABLE decisions ADD COLUMN playbook_version INTEGER;
+ALTER TABLE decisions ADD COLUMN empty_probability DOUBLE;
