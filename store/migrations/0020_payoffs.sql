@@ -25,6 +25,8 @@ CREATE TABLE lesson_payoffs (
     lower DOUBLE,                       -- anytime-valid, level .95
     upper DOUBLE,
     sd DOUBLE,
+    posterior DOUBLE,                   -- the effect shrunk towards those of the agent's other lessons; null: not estimated
+    posterior_sd DOUBLE,
     verdict VARCHAR NOT NULL CHECK (verdict IN ('better', 'no worse', 'worse', 'can''t tell yet')),
     reason VARCHAR,                     -- why there is no number, or why it is to be read with care
     minimum_detectable DOUBLE,
