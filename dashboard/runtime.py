@@ -80,8 +80,10 @@ _lock = threading.Lock()
 _current: Runtime | None = None
 
 
-def open_runtime(settings: Settings, *, with_scheduler: bool) -> Runtime:
+def open_runtime(settings: Settings, *, with_scheduler: bool, steering_apart: bool = False) -> Runtime:
     """Open the store of the settings and what runs on it; runs that a dead process left are marked interrupted.
+
+    `steering_apart`: questions of agents are answered in a process of their own.
 
     Raises: `StoreLocked` naming the process that holds the file; `StoreError`.
     """
@@ -95,7 +97,7 @@ def open_runtime(settings: Settings, *, with_scheduler: bool) -> Runtime:
         raise
     if not with_scheduler:
         return Runtime(store, settings, store.clock, loads, runner)
-    gateway = Gateway(store, settings, loads, uploads_of(settings, loads))
+    gateway = Gateway(store, settings, loads, uploads_of(settings, loads), steering_apart=steering_apart)
     schedule = Schedule(store, runner, saturated=gateway.intake.saturated)
     return Runtime(store, settings, store.clock, loads, runner, schedule, gateway, Republisher(store))
 

@@ -1,6 +1,7 @@
-"""The server: one process that serves the pages, takes commands and runs the jobs. `python -m dashboard.server`.
+"""The server: the process that serves the pages, takes commands and runs the jobs. `python -m dashboard.server`.
 
-It alone opens the database file. Exits 0 after SIGTERM or SIGINT, 1 when it cannot start, 2 when a setting is wrong.
+It alone opens the database file; `POST /v1/steer` is answered by a process that it starts. Exits 0 after SIGTERM or
+SIGINT, 1 when it cannot start, 2 when a setting is wrong.
 """
 
 import argparse
@@ -18,10 +19,11 @@ from types import FrameType
 from typing import Any
 
 import streamlit as st
+from anyio import to_thread
 
 from dashboard.runtime import Runtime, install, open_runtime, resume
-from dashboard.sockets import answer_at_once
-from gateway import control
+from dashboard.sockets import answer_at_once, sharing
+from gateway import control, handover
 from gateway.access import require_keys
 from store import presence
 from store.errors import SettingsError, TrimtabError
@@ -35,6 +37,9 @@ _SWITCH_SECONDS = 0.0002
 
 # Python's own are 700, 10, 10: with them pages cause a search of everything once a second.
 _GARBAGE_THRESHOLDS = (5_000, 10, 100)
+
+# The server begins so long after the start at the latest, whether its steering process is there or not.
+_STEERING_SECONDS = 30.0
 
 
 class PortTaken(TrimtabError):
@@ -53,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.load(overrides={"db": arguments.db})
         require_loopback(settings)
-        runtime = open_runtime(settings, with_scheduler=True)
+        runtime = open_runtime(settings, with_scheduler=True, steering_apart=handover.AVAILABLE)
     except SettingsError as error:
         return _report(error, 2)
     except (TrimtabError, OSError) as error:
@@ -145,7 +150,8 @@ def _serve(runtime: Runtime) -> None:
     threading.Thread(target=_cut_off, args=(runtime,), name="cut-off", daemon=True).start()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
-        build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings))
+        with sharing(runtime.gateway.apart if runtime.gateway is not None else None):
+            build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings))
     finally:
         runtime.served.set()
 
@@ -165,6 +171,8 @@ def _lifespan(runtime: Runtime, token: str) -> Callable[[st.App], Any]:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GARBAGE_THRESHOLDS)
+        if runtime.gateway is not None and runtime.gateway.apart is not None:
+            await to_thread.run_sync(runtime.gateway.apart.wait, _STEERING_SECONDS)
         address = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"Trimtab serves {settings.db} at http://{address}:{settings.port}", flush=True)
         yield

@@ -206,6 +206,15 @@ _JOBS = (
         after=("tasks", "rewards"),
     ),
     Job(
+        name="draft-lessons",
+        title="Draft lessons",
+        description="Asks the language model what separates good from bad traces of the most promising tasks.",
+        every=timedelta(hours=1),
+        run=Run("pipelines.lessons.drafting.job:run"),
+        reads_data=False,
+        has_work=HasWork("pipelines.lessons.drafting.work:has_work"),
+    ),
+    Job(
         name="preferences",
         title="Preferences",
         description="Infers what people value from their choices, goals and comparisons, and counts every user.",
@@ -234,6 +243,15 @@ _JOBS = (
         has_work=HasWork("pipelines.guardrails.job:has_work"),
     ),
     Job(
+        name="lesson-expiry",
+        title="Expiry of lessons",
+        description="Takes lessons out of the playbooks when their time is over.",
+        every=timedelta(seconds=30),
+        run=Run("pipelines.lessons.expiry:run"),
+        reads_data=False,
+        has_work=HasWork("pipelines.lessons.expiry:has_work"),
+    ),
+    Job(
         name="policies",
         title="Policies",
         description="Works out how good each arm is for whom, and publishes the policies by which agents are steered.",
@@ -250,6 +268,24 @@ _JOBS = (
         run=Run("pipelines.exploration.job:run"),
         reads_data=True,
         after=("rewards", "transitions", "drift", "policies"),
+    ),
+    Job(
+        name="payoffs",
+        title="Payoffs of lessons",
+        description="Measures what each lesson pays, and retires lessons that measurably harm.",
+        every=timedelta(days=1),
+        run=Run("pipelines.lessons.payoff.job:run"),
+        reads_data=True,
+        after=("rewards", "exploration"),
+    ),
+    Job(
+        name="distil",
+        title="Distillation of lessons",
+        description="Proposes merging lessons that are the same, and retiring those that do not pay or are not used.",
+        every=timedelta(weeks=1),
+        run=Run("pipelines.lessons.distil.job:run"),
+        reads_data=True,
+        after=("lessons", "payoffs"),
     ),
 )
 

@@ -70,6 +70,10 @@ class Operations(Protocol):
         """Put an API key out of force. Raises: `NotFound`."""
         ...
 
+    def draft_preview(self, agent: str | None, task: str | None) -> dict[str, Any]:
+        """What asking the model for lessons would say and cost. Raises: `ActionRefused`, `SettingsError`."""
+        ...
+
 
 class LocalOperations:
     """Operations on a store that is open in this process."""
@@ -156,6 +160,13 @@ class LocalOperations:
     def revoke_key(self, key_id: str, operator: str) -> dict[str, Any]:
         """Put an API key out of force. Raises: `NotFound`."""
         return self._key(api_keys.revoke(self._store, key_id, operator=operator).key_id)
+
+    def draft_preview(self, agent: str | None, task: str | None) -> dict[str, Any]:
+        """What asking the model for lessons would say and cost. Raises: `ActionRefused`, `SettingsError`."""
+        # Imported here: what reads lessons loads libraries that few commands need.
+        from pipelines.lessons.drafting.preview import preview
+
+        return asdict(preview(self._store, self._runner.settings, agent, task))
 
     def _key(self, key_id: str) -> dict[str, Any]:
         return next(key for key in self.keys() if key["key_id"] == key_id)

@@ -61,7 +61,8 @@ class Schedule:
             timezone="UTC",
             executors={
                 "default": ThreadPoolExecutor(workers, pool_kwargs={"initializer": behind_others}),
-                "light": ThreadPoolExecutor(2),
+                # Two jobs may wait for a slow language model at once; files still come in.
+                "light": ThreadPoolExecutor(3),
             },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )

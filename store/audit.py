@@ -66,6 +66,12 @@ def append(
     return sequence
 
 
+def following(connection: duckdb.DuckDBPyConnection) -> int:
+    """The sequence number that the next row will have, for what refers to it within the same transaction."""
+    rows = connection.execute("SELECT coalesce(max(sequence), 0) + 1 FROM audit_log").fetchall()
+    return int(rows[0][0])
+
+
 def verify(store: Store) -> int | None:
     """The sequence number at which the log was first tampered with, None when every row is as it was written."""
     expected, previous = 1, GENESIS

@@ -14,7 +14,7 @@ import polars as pl
 
 from store import result_rows
 from store.connection import Store
-from store.frames import UTC_TIME, declare
+from store.frames import UTC_TIME, declare, packed, texts_in
 from store.scope import ACTIVE_REWARDS
 
 ACTION_KINDS = ("tool", "retriever", "guardrail")
@@ -135,7 +135,7 @@ _OWNS_UP = (
 _FIGURE = r"[A-Z]{0,5}-?\d{3,}(?:\.\d+)?|\d+\.\d+"
 
 _ORDER = "started_at NULLS LAST, ordinal NULLS LAST, span_id"
-_CHOSEN = "(SELECT unnest($ids::VARCHAR[]) AS trace_id)"
+_CHOSEN = f"(SELECT {texts_in('ids')} AS trace_id)"
 _MOST_ARGUMENTS = 2_000
 _NEWEST = "(SELECT max(run_id) FROM failure_runs)"
 
@@ -212,7 +212,7 @@ def calls(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
                 kind, name, failed, fault, call, shape, warned, refused FROM read""",
             CALLS,
             {
-                "ids": list(trace_ids), "kinds": list(ACTION_KINDS), "error_output": _ERROR_OUTPUT,
+                "ids": packed(trace_ids), "kinds": list(ACTION_KINDS), "error_output": _ERROR_OUTPUT,
                 "no_error_output": _NO_ERROR_OUTPUT, "argument_fault": _ARGUMENT_FAULT,
                 "platform_fault": _PLATFORM_FAULT, "warning": _WARNING, "refused": _REFUSED,
             },
@@ -267,7 +267,7 @@ def answers(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
                 coalesce(k.figures, 0) AS figures, coalesce(k.unsupported, []::VARCHAR[]) AS unsupported
             FROM answers AS a LEFT JOIN checked AS k USING (trace_id)""",
             ANSWERS,
-            {"ids": list(trace_ids), "figure": _FIGURE, "owns_up": _OWNS_UP},
+            {"ids": packed(trace_ids), "figure": _FIGURE, "owns_up": _OWNS_UP},
         )
 
 
@@ -278,7 +278,7 @@ def requests(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
             f"""SELECT hash(t.trace_id) AS trace_key, t.input FROM traces AS t SEMI JOIN {_CHOSEN} AS c USING (trace_id)
             WHERE t.input IS NOT NULL""",
             REQUESTS,
-            {"ids": list(trace_ids)},
+            {"ids": packed(trace_ids)},
         )
 
 

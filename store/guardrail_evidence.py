@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from store.connection import Store
-from store.frames import UTC_TIME, Reader, declare
+from store.frames import UTC_TIME, Reader, declare, packed, texts_in
 
 TRACES = declare(
     {
@@ -37,7 +37,7 @@ _AUDITED: Final = "guardrails_audited"
 _REWARDS_CHANGED: Final = """SELECT max(changed_at) FROM (
     SELECT fitted_at AS changed_at FROM reward_models WHERE active
     UNION ALL SELECT finished_at FROM job_runs WHERE job = 'rewards' AND status = 'succeeded' AND rows > 0)"""
-_CHOSEN: Final = "(SELECT unnest($ids::VARCHAR[]) AS trace_id)"
+_CHOSEN: Final = f"(SELECT {texts_in('ids')} AS trace_id)"
 
 
 def covered(store: Store) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def actions(store: Store, trace_ids: Sequence[str], *, texts: bool = True) -> pl
             WHERE kind IN ('tool', 'retriever') AND publication >= $least
             ORDER BY trace_id, started_at NULLS LAST, ordinal, span_id""",
             ACTIONS,
-            {"ids": list(trace_ids), "least": _first_publication(reader, trace_ids)},
+            {"ids": packed(trace_ids), "least": _first_publication(reader, trace_ids)},
         )
 
 
@@ -115,7 +115,7 @@ def starts(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
             WHERE s.kind = 'tool' AND s.started_at IS NOT NULL AND s.publication >= $least
             ORDER BY t.agent, unit, s.started_at, s.ordinal NULLS LAST, s.trace_id, s.span_id""",
             STARTS,
-            {"ids": list(trace_ids), "least": _first_publication(reader, trace_ids)},
+            {"ids": packed(trace_ids), "least": _first_publication(reader, trace_ids)},
         )
 
 
@@ -133,7 +133,7 @@ def costs(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
                 SELECT 1 FROM own AS c WHERE c.trace_id = o.trace_id AND c.parent_span_id = o.span_id)
             ORDER BY trace_id, spent_at NULLS LAST, ordinal, span_id""",
             COSTS,
-            {"ids": list(trace_ids), "least": _first_publication(reader, trace_ids)},
+            {"ids": packed(trace_ids), "least": _first_publication(reader, trace_ids)},
         )
 
 
@@ -187,6 +187,6 @@ def _first_publication(reader: Reader, trace_ids: Sequence[str]) -> int:
     value = reader.value(
         f"""SELECT min(publication) FROM trace_publications
         SEMI JOIN (SELECT hash(trace_id) AS key FROM {_CHOSEN}) AS c USING (key)""",
-        {"ids": list(trace_ids)},
+        {"ids": packed(trace_ids)},
     )
     return value if isinstance(value, int) else 0

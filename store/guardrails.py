@@ -14,7 +14,7 @@ import polars as pl
 from store import audit, meta, result_rows
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
-from store.frames import UTC_TIME, conform, declare
+from store.frames import UTC_TIME, conform, declare, packed, texts_in
 from store.guardrail_definition import ACTION, KINDS, METRICS, checked, name
 from store.policy import Limits
 
@@ -224,11 +224,11 @@ def violations_in(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
     """What was done against guardrails in these traces (columns `IN_TRACES`), unordered."""
     with store.read() as reader:
         return reader.frame(
-            """SELECT v.trace_id, v.guardrail_id, v.span_id, g.kind, v.detail
+            f"""SELECT v.trace_id, v.guardrail_id, v.span_id, g.kind, v.detail
             FROM guardrail_violations AS v JOIN guardrails AS g USING (agent, guardrail_id)
-            SEMI JOIN (SELECT unnest($ids::VARCHAR[]) AS trace_id) AS c ON c.trace_id = v.trace_id""",
+            SEMI JOIN (SELECT {texts_in("ids")} AS trace_id) AS c ON c.trace_id = v.trace_id""",
             IN_TRACES,
-            {"ids": list(trace_ids)},
+            {"ids": packed(trace_ids)},
         )
 
 

@@ -119,7 +119,7 @@ class Settings:
         default="",
         metadata=_doc(
             "the name of a model; leave it out for none",
-            "The language model that judges traces; without one everything else works.",
+            "The language model that judges traces and drafts lessons; without one everything else works.",
             pattern=r"[^,=\s]+",
         ),
     )
@@ -201,10 +201,41 @@ class Settings:
             "a whole number from 1 to 10", "How often a question is asked before it counts as failed.", 1, 10
         ),
     )
+    embedding_model: str = field(
+        default="",
+        metadata=_doc(
+            "the name of a model; leave it out for none",
+            "The model at the same address whose embeddings compare lessons; without one their words are compared.",
+            pattern=r"[^,=\s]+",
+        ),
+    )
     judged_per_run: int = field(
         default=100,
         metadata=_doc(
             "a whole number from 1 to 100000", "How many traces and comments one run of the judges takes.", 1, 100_000
+        ),
+    )
+    drafted_per_run: int = field(
+        default=5,
+        metadata=_doc(
+            "a whole number from 1 to 1000",
+            "About how many tasks one run of draft-lessons asks the model for lessons.",
+            1,
+            1000,
+        ),
+    )
+    model_batches: bool = field(
+        default=False,
+        metadata=_doc(
+            "true or false",
+            "Whether lessons are drafted by one batch a night (files and /v1/batches of the model's server), answered "
+            "within a day at a lower price.",
+        ),
+    )
+    model_batch_price: float = field(
+        default=0.5,
+        metadata=_doc(
+            "a number from 0 to 1", "What a question costs in a batch, as a share of the model's price.", 0, 1
         ),
     )
 

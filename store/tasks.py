@@ -8,7 +8,7 @@ import polars as pl
 
 from store import meta, rollup
 from store.connection import Store
-from store.frames import UTC_TIME, Reader, declare
+from store.frames import UTC_TIME, Reader, declare, packed, texts_in
 
 UNGROUPED = declare({"trace_id": pl.String, "agent": pl.String, "input": pl.String, "seen_at": UTC_TIME})
 GROUPS = pl.Schema({"task": pl.String(), "agent": pl.String(), "representative": pl.String()})
@@ -26,10 +26,10 @@ ORDER BY seen_at, trace_id LIMIT $limit"""
 
 # Texts that previews were cut from: what sources stated, roots of spans, and first model calls. Row numbers first,
 # texts second; a text that does not begin with the preview is not the one it was cut from.
-_TEXTS = """
+_TEXTS = f"""
 WITH cut AS (
     SELECT trace_id, input AS preview FROM traces
-    WHERE trace_id IN (SELECT unnest($trace_ids::VARCHAR[]))
+    WHERE trace_id IN (SELECT {texts_in("trace_ids")})
 ), steps AS (
     SELECT s.rowid AS row_no, s.parent_span_id, s.kind,
         row_number() OVER (PARTITION BY s.trace_id, s.kind
@@ -138,6 +138,6 @@ def _with_whole_inputs(reader: Reader, pending: pl.DataFrame, characters: int) -
     cut = pending.filter(pl.col("input").str.len_chars() >= rollup.PREVIEW_CHARACTERS)["trace_id"]
     if cut.is_empty() or characters <= rollup.PREVIEW_CHARACTERS:
         return pending.with_columns(pl.col("input").str.slice(0, characters))
-    whole = reader.frame(_TEXTS, _INPUTS, {"trace_ids": cut.to_list(), "characters": characters})
+    whole = reader.frame(_TEXTS, _INPUTS, {"trace_ids": packed(cut), "characters": characters})
     joined = pending.join(whole, on="trace_id", how="left", suffix="_whole", maintain_order="left")
     return joined.with_columns(input=pl.coalesce("input_whole", "input")).select(list(UNGROUPED))

@@ -1,18 +1,42 @@
-"""Lessons: what have agents been taught, by whose decision, and what exactly are they served?"""
+"""Lessons: what have agents been taught, what does it pay, and what exactly are they served?"""
+
+from collections.abc import Callable
 
 import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
-from dashboard.learn import actions, library, playbook_history
-from dashboard.ui import filters, states
+from dashboard.learn import actions
+from dashboard.lessons import (
+    contrast_panel,
+    drafting_panel,
+    library,
+    payoff,
+    playbook_panel,
+    proposing,
+    rules_panel,
+    tidy_panel,
+    why_panel,
+)
+from dashboard.ui import filters, states, theme
 from dashboard.ui import format as fmt
 from store import lessons, playbooks
 
-_LIBRARY, _PLAYBOOKS = "Library", "Playbooks"
-
 now = runtime.current().clock.now()
 selection = filters.current()
+agents = selection.scope.agents
+
+
+def contrasts_tab() -> None:
+    """What rollouts say, and what a model makes of them."""
+    contrast_panel.panel(agents)
+    drafting_panel.panel(agents)
+
+
+def rules_tab() -> None:
+    """Settings of every agent and of one."""
+    rules_panel.panel(sorted(set(frame["agent"]) - {"*"}))
+
 
 st.title("Lessons", anchor=False)
 actions.notice()
@@ -20,32 +44,39 @@ actions.notice()
 with states.guarded("The lessons", key="lessons"):
     frame = data.query(lessons.library)
     books = data.query(playbooks.latest)
-    if selection.scope.agents:
-        frame = frame.filter(pl.col("agent").is_in(selection.scope.agents))
-        books = books.filter(pl.col("agent").is_in(selection.scope.agents))
+    if agents:
+        frame = frame.filter(pl.col("agent").is_in([*agents, "*"]))
+        books = books.filter(pl.col("agent").is_in(agents))
+    served = frame.filter(pl.col("state").is_in(["canary", "active"]))
+    waiting = frame.filter(pl.col("state").is_in(["proposed", "approved"])).height
     if frame.is_empty():
         states.nothing(
             "No lessons yet",
             "The lessons job compares traces of the same task that went well and badly and proposes what separates "
-            "them. Proposals wait in Review; what you approve there is served to the agent in its playbook.",
+            "them. Proposals wait in Review; what you approve there is served to the agent. You can write one too.",
         )
-        with st.container(horizontal=True):
-            st.page_link("views/review.py", label="Review", icon=":material/rate_review:")
-            st.page_link("views/data.py", label="Data", icon=":material/database:", query_params={"tab": "Jobs"})
-        st.stop()
-
-    active = frame.filter(state="active")
-    waiting = frame.filter(pl.col("state").is_in(["proposed", "approved"])).height
-    served = fmt.plural(active["agent"].n_unique(), "agent")
-    st.markdown(
-        f"**{fmt.plural(active.height, 'active lesson')} for {served}.** "
-        f"{fmt.plural(waiting, 'proposal')} wait{'s' if waiting == 1 else ''} in Review, "
-        f"{frame.height - active.height - waiting:,} retired or rejected. As of {now:%H:%M} UTC."
-    )
-    listed, served_text = st.tabs([_LIBRARY, _PLAYBOOKS], key="lessons_tab", on_change="rerun", bind="query-params")
-    if listed.open:
-        with listed:
-            library.panel(frame, books)
-    if served_text.open:
-        with served_text:
-            playbook_history.panel(books)
+    else:
+        canaries = served.filter(state="canary").height
+        st.markdown(
+            f"**{fmt.plural(served.height, 'lesson')} served, {canaries} of them as canary. "
+            f"{payoff.headline(agents)}** "
+            f"{fmt.plural(waiting, 'proposal')} wait{'s' if waiting == 1 else ''} in Review. As of {now:%H:%M} UTC."
+        )
+    with st.container(horizontal=True):
+        st.page_link("views/review.py", label=f"Review {waiting:,} waiting", icon=":material/rate_review:")
+        proposing.button(agents)
+    panels: dict[str, Callable[[], None]] = {
+        "Library": lambda: library.panel(frame, agents) if frame.height else None,
+        "Payoff": lambda: payoff.panel(agents, theme.current()),
+        "Playbooks": lambda: playbook_panel.panel(books),
+        "Why": lambda: why_panel.panel(agents),
+        "Contrasts": contrasts_tab,
+        "Tidy": lambda: tidy_panel.panel(agents),
+        "Rules": rules_tab,
+    }
+    for name, tab in zip(
+        panels, st.tabs(list(panels), key="lessons_tab", on_change="rerun", bind="query-params"), strict=True
+    ):
+        if tab.open:
+            with tab, states.guarded(name, key=name):
+                panels[name]()

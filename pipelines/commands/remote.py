@@ -95,6 +95,13 @@ class RemoteOperations:
         revoked: dict[str, Any] = json.loads(self._whole("POST", "/control/keys/revoke", body))
         return revoked
 
+    def draft_preview(self, agent: str | None, task: str | None) -> dict[str, Any]:
+        """What asking the model for lessons would say and cost."""
+        shown: dict[str, Any] = json.loads(
+            self._whole("POST", "/control/draft-preview", {"agent": agent, "task": task})
+        )
+        return shown
+
     def _events(self, path: str, body: dict[str, Any]) -> Generator[Event]:
         """The events of a stream. Raises: `ServerError` when the stream breaks off before its end."""
         connection = self._connection(_SILENCE_SECONDS)

@@ -1,110 +1,70 @@
 """What separates good from bad rollouts of the same task (LESSONS A.21, steps 1 and 2, without a model).
 
-Three frames come out. Groups: tasks whose rollouts differ in outcome, by how much there is to learn. Patterns: step
-patterns tested within task over all tasks of an agent, with Benjamini-Hochberg per agent; an effect is the average over
-every task where some rollouts did it and others did not, so tasks that always or never succeed count as they should.
-Divergences: per group, the first step at which the best and the worst rollout differ.
+Groups: tasks whose rollouts differ in outcome, by what a lesson there could be worth. Patterns: step patterns tested
+within task over all tasks of an agent, with Benjamini-Hochberg per agent; an effect is the average over every task
+where some rollouts did it and others did not, so tasks that always or never succeed count as they should. Rollouts that
+went badly through no fault of the agent are set aside first (`pipelines.lessons.set_aside`).
+
+All agents are contrasted at once: rollouts are rows of arrays, what they did is counted into sums per pattern and task
+(`pipelines.lessons.patterns`), and only patterns that survive are looked at rollout by rollout.
 
 An effect here is predictive, not causal: nobody assigned the steps at random.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from pipelines.lessons.divergence import DIVERGENCES, first_differences
-from pipelines.lessons.patterns import Pattern, extract
+from pipelines.lessons import patterns
+from pipelines.lessons.actions import ACTION_KINDS, CALLS
+from pipelines.lessons.findings import Candidate, explained
+from pipelines.lessons.groups import GROUPS, mixed_groups
+from pipelines.lessons.patterns import KINDS, Facts, Rows
+from pipelines.lessons.set_aside import REASONS, set_aside
+from pipelines.lessons.tested import assess
 from pipelines.stats.contract import require
 from pipelines.stats.false_discovery import adjust
-from pipelines.stats.stratified import StratifiedTest, compare
+from store.contrasts import AGENTS, ROLLOUTS
+from store.contrasts import PATTERNS as STORED_PATTERNS
 from store.errors import SettingsError
-from store.lessons import STEPS
 
-__all__ = [
-    "ACTIONS",
-    "DIVERGENCES",
-    "GROUPS",
-    "PATTERNS",
-    "PRESENCE",
-    "ROLLOUTS",
-    "STEPS",
-    "Contrast",
-    "ContrastConfig",
-    "actions",
-    "contrast",
-    "mixed_groups",
-]
+__all__ = ["GROUPS", "PATTERNS", "PRESENCE", "ROLLOUTS", "USED", "Contrast", "ContrastConfig", "contrast"]
 
-ROLLOUTS = pl.Schema(
+PATTERNS: Final = pl.Schema(
+    {name: kind for name, kind in STORED_PATTERNS.items() if name not in ("lesson_id", "escalate")}
+)
+# Of the patterns that are findings: in which of the rollouts that can be asked they are present.
+PRESENCE: Final = pl.Schema(
+    {"agent": pl.String(), "pattern": pl.String(), "trace_id": pl.String(), "present": pl.Boolean()}
+)
+USED: Final = pl.Schema(
     {
         "trace_id": pl.String(),
         "agent": pl.String(),
         "task": pl.String(),
-        "outcome": pl.Float64(),  # what was observed, 0 to 1; null without signals
+        "outcome": pl.Float64(),
         "reward": pl.Float64(),
         "reward_sd": pl.Float64(),
+        "aside": pl.String(),  # one of pipelines.lessons.set_aside.REASONS; null: compared
     }
 )
-ACTIONS = pl.Schema(
-    {
-        "trace_id": pl.String(),
-        "span_id": pl.String(),
-        "step": pl.Int64(),  # 1, 2, ... among the actions of the trace
-        "name": pl.String(),
-        "failed": pl.Boolean(),
-        "arguments": pl.String(),  # the input without white space, to tell whether two calls are the same
-        "input": pl.String(),
-        "output": pl.String(),
-    }
-)
-GROUPS = pl.Schema(
-    {
-        "agent": pl.String(),
-        "task": pl.String(),
-        "rollouts": pl.Int64(),
-        "mean_outcome": pl.Float64(),
-        "standard_error": pl.Float64(),  # of the mean: sample sd / √rollouts
-        "sd_outcome": pl.Float64(),  # population sd
-        "value": pl.Float64(),  # rollouts x sd_outcome
-        "best_trace_id": pl.String(),
-        "worst_trace_id": pl.String(),
-    }
-)
-PATTERNS = pl.Schema(
-    {
-        "agent": pl.String(),
-        "pattern": pl.String(),
-        "kind": pl.String(),  # used, order, repeated, error_then_continue
-        "tool": pl.String(),
-        "other_tool": pl.String(),
-        "effect": pl.Float64(),  # mean outcome with minus without, within task
-        "lower": pl.Float64(),
-        "upper": pl.Float64(),
-        "p_value": pl.Float64(),
-        "q_value": pl.Float64(),
-        "survives": pl.Boolean(),
-        "exact": pl.Boolean(),
-        "rollouts_with": pl.Int64(),
-        "rollouts_without": pl.Int64(),
-        "tasks": pl.Int64(),
-        "informative_tasks": pl.Int64(),  # those that also differ in outcome
-        "family": pl.Int64(),  # patterns tested for this agent
-        "same_as": pl.List(pl.String()),
-    }
-)
-PRESENCE = pl.Schema({"agent": pl.String(), "pattern": pl.String(), "trace_id": pl.String(), "present": pl.Boolean()})
+
+Bools = NDArray[np.bool_]
+_EXPLAINED: Final = pl.Schema({"agent": pl.String(), "pattern": pl.String(), "explained_by": pl.String()})
 
 
 @dataclass(frozen=True)
 class ContrastConfig:
     """Which span kinds are actions, the false-discovery rate, and which patterns are worth a test or a lesson."""
 
-    action_kinds: tuple[str, ...] = ("tool", "retriever", "guardrail")
+    action_kinds: tuple[str, ...] = ACTION_KINDS
     false_discovery_rate: float = 0.05
     min_rollouts: int = 5  # on each side, in tasks that have both sides
     min_effect: float = 0.05
-    max_tools: int = 40
+    max_tools: int = 40  # of an agent, those that most rollouts call
 
     def __post_init__(self) -> None:
         if not 0.0 < self.false_discovery_rate < 1.0:
@@ -116,134 +76,208 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Frames of columns GROUPS, PATTERNS and DIVERGENCES, and PRESENCE of the patterns that survive."""
+    """Frames of columns AGENTS (`store.contrasts`), GROUPS (by agent and task), PATTERNS, PRESENCE and USED."""
 
+    agents: pl.DataFrame
     groups: pl.DataFrame
     patterns: pl.DataFrame
     presence: pl.DataFrame
-    divergences: pl.DataFrame
+    used: pl.DataFrame
 
 
-def mixed_groups(rollouts: pl.DataFrame) -> pl.DataFrame:
-    """Tasks with 0 < mean outcome < 1 over two or more rollouts that differ (columns GROUPS), most valuable first.
+def contrast(rollouts: pl.DataFrame, calls: pl.DataFrame, config: ContrastConfig | None = None) -> Contrast:
+    """Compare rollouts within task: counts per agent, groups and tested patterns, of all agents.
 
-    Best and worst rollout are by outcome, then reward, then the smaller reward sd, then trace_id. Rollouts (columns
-    ROLLOUTS) without outcome, agent or task are left out.
-    """
-    observed = _observed(rollouts)
-    best = ["outcome", "reward", "reward_sd", "trace_id"]
-    return (
-        observed.sort(best, descending=[True, True, False, False])
-        .group_by("agent", "task", maintain_order=True)
-        .agg(
-            rollouts=pl.len().cast(pl.Int64),
-            mean_outcome=pl.col("outcome").mean(),
-            standard_error=pl.col("outcome").std() / pl.len().sqrt(),
-            sd_outcome=pl.col("outcome").std(ddof=0),
-            best_trace_id=pl.col("trace_id").first(),
-            worst_trace_id=pl.col("trace_id").sort_by(best, descending=[False, False, False, False]).first(),
-        )
-        .filter((pl.col("rollouts") > 1) & pl.col("mean_outcome").is_between(0.0, 1.0, closed="none"))
-        .filter(pl.col("sd_outcome") > 1e-9)
-        .with_columns(value=pl.col("rollouts") * pl.col("sd_outcome"))
-        .select(list(GROUPS))
-        .sort(["value", "agent", "task"], descending=[True, False, False])
-    )
-
-
-def actions(steps: pl.DataFrame, config: ContrastConfig | None = None) -> pl.DataFrame:
-    """The spans that are actions (columns ACTIONS), renumbered from 1 within each trace in the order of `step`.
-
-    `steps` has the columns STEPS. A span without a name is called by its kind; a call failed if its status is error.
+    `rollouts` has the columns ROLLOUTS, `calls` the columns CALLS (`pipelines.lessons.actions.compact`). Raises
+    ContractError for wrong frames.
     """
     config = config or ContrastConfig()
-    steps = require(steps, STEPS, "lesson steps", not_null=["trace_id", "span_id", "step", "kind"])
-    return (
-        steps.filter(pl.col("kind").is_in(list(config.action_kinds)))
-        .sort("trace_id", "step", "span_id")
-        .select(
-            "trace_id",
-            "span_id",
-            step=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("trace_id"),
-            name=pl.coalesce("name", "kind"),
-            failed=(pl.col("status") == "error").fill_null(False),
-            arguments=pl.col("input").str.replace_all(r"\s+", ""),
-            input="input",
-            output="output",
-        )
+    rollouts = require(rollouts, ROLLOUTS, "rollouts", not_null=["trace_id", "trace_key"], unique="trace_id")
+    calls = require(calls, CALLS, "calls", not_null=["trace_key", "position", "name"])
+    known = rollouts.drop_nulls(["agent", "task"]).sort("agent", "task", "trace_id")
+    observed = known.filter(pl.col("outcome").is_finite() & pl.col("reward").is_not_null())
+    marked = set_aside(observed, calls)
+    coded = marked.with_columns(
+        stratum=pl.struct("agent", "task").rle_id(),
+        code=pl.col("agent").rle_id(),
+        row=pl.int_range(pl.len(), dtype=pl.UInt32),
     )
-
-
-def contrast(rollouts: pl.DataFrame, steps: pl.DataFrame, config: ContrastConfig | None = None) -> Contrast:
-    """Compare rollouts within task: groups, tested patterns and first divergences, of all agents.
-
-    `rollouts` has the columns ROLLOUTS, `steps` STEPS. Raises ContractError for wrong frames.
-    """
-    config = config or ContrastConfig()
-    observed, acted = _observed(rollouts), actions(steps, config)
-    groups = mixed_groups(rollouts)
-    tested = [_tested(own, acted, config) for own in observed.partition_by("agent", maintain_order=True)]
-    patterns = pl.concat([pl.DataFrame(schema=PATTERNS), *(frame for frame, _ in tested)])
-    presence = pl.concat([pl.DataFrame(schema=PRESENCE), *(frame for _, frame in tested)])
+    groups = mixed_groups(known, coded, calls)
+    found, presence = _patterns(coded, calls, config)
     return Contrast(
+        agents=_counted(known, coded, groups, found),
         groups=groups,
-        patterns=patterns.sort("agent", "p_value", "pattern", nulls_last=True),
+        patterns=found,
         presence=presence,
-        divergences=first_differences(groups, acted),
+        used=coded.select(list(USED)),
     )
 
 
-def _observed(rollouts: pl.DataFrame) -> pl.DataFrame:
-    rollouts = require(
-        rollouts, ROLLOUTS, "rollouts", not_null=["trace_id"], unique="trace_id", unit_interval=["outcome", "reward"]
+def _patterns(coded: pl.DataFrame, calls: pl.DataFrame, config: ContrastConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All tested patterns, and where the findings among them are present."""
+    if coded.is_empty():
+        return pl.DataFrame(schema=PATTERNS), pl.DataFrame(schema=PRESENCE)
+    lone = (pl.len().over("stratum") > 1) & pl.col("aside").fill_null("environment").eq("environment")
+    tried = coded.filter(lone).with_columns(
+        y=pl.col("outcome") - pl.col("outcome").mean().over("stratum"),
+        success=pl.col("outcome") > pl.col("outcome").min().over("code"),
+        two=pl.col("outcome").n_unique().over("code") <= 2,
     )
-    return rollouts.drop_nulls().sort("agent", "task", "trace_id")
+    if tried.is_empty():
+        return pl.DataFrame(schema=PATTERNS), pl.DataFrame(schema=PRESENCE)
+    rows = Rows(
+        key=tried["trace_key"].to_numpy(),
+        stratum=tried["stratum"].to_numpy(),
+        agent=tried["code"].to_numpy(),
+        y=tried["y"].to_numpy(),
+        success=tried["success"].to_numpy(),
+        main=tried["aside"].is_null().to_numpy(),
+    )
+    facts = patterns.facts(calls, rows, config.max_tools)
+    binary = np.zeros(int(rows.stratum.max()) + 1, dtype=bool)
+    binary[rows.stratum] = tried["two"].to_numpy()
+    tests = assess(patterns.cells(facts, rows), binary)
+    names = tried.select("code", "agent").unique()
+    tests = _distinct(_named(tests, facts).join(names, left_on="agent_code", right_on="code"), config)
+    tests = _judged(tests, config)
+    return _explained(tests, facts, rows, tried, config)
 
 
-def _tested(observed: pl.DataFrame, acted: pl.DataFrame, config: ContrastConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Patterns of one agent with their tests, and where the surviving ones are present."""
-    trace_ids = observed["trace_id"].to_list()
-    outcome = observed["outcome"].to_numpy()
-    strata = observed["task"].rank("dense").to_numpy().astype(np.int64)
-    results: list[tuple[Pattern, StratifiedTest]] = []
-    for pattern in extract(acted, trace_ids, config.max_tools):
-        asked = pattern.defined
-        test = compare(pattern.present[asked], outcome[asked], strata[asked])
-        if min(test.rows_with, test.rows_without) >= config.min_rollouts and test.informative:
-            results.append((pattern, test))
-    q_values = adjust(np.array([test.p_value for _, test in results], dtype=np.float64))
-    agent = observed["agent"][0]
-    rows, presence = [], [pl.DataFrame(schema=PRESENCE)]
-    for (pattern, test), q in zip(results, q_values, strict=True):
-        survives = bool(q <= config.false_discovery_rate and abs(test.effect) >= config.min_effect)
-        rows.append(_row(agent, pattern, test, float(q), survives, len(results)))
-        if survives:
-            present = {"agent": agent, "pattern": pattern.name, "trace_id": trace_ids, "present": pattern.present}
-            presence.append(pl.DataFrame(present, schema=PRESENCE).filter(pl.Series(pattern.defined)))
-    return pl.DataFrame(rows, schema=PATTERNS, orient="row"), pl.concat(presence)
+def _named(tests: pl.DataFrame, facts: Facts) -> pl.DataFrame:
+    """Tests with the names of their tools and arguments, and of the pattern itself."""
+    tools = facts.tools.select("tool", "rank", agent_code="agent", tool_name="name", early="place")
+    others = facts.tools.select(other="tool", other_rank="rank", other_name="name")
+    codes = facts.arguments.select(other="code", argument="text", shape="type")
+    kind = pl.col("kind").replace_strict(dict(enumerate(KINDS)), return_dtype=pl.String)
+    of_tools = kind.is_in(["precedes", "order"])
+    of_arguments = kind.is_in(["given", "shape"])
+    named = (
+        tests.join(tools, on="tool")
+        .with_columns(
+            place="kind", kind=kind, second=pl.when(of_tools).then("other"), detail=pl.when(of_arguments).then("other")
+        )
+        .join(others, left_on="second", right_on="other", how="left")
+        .join(codes, left_on="detail", right_on="other", how="left")
+    )
+    pattern = (
+        pl.when(pl.col("second").is_not_null())
+        .then(pl.format("{}:{}>{}", "kind", "tool_name", "other_name"))
+        .when(pl.col("shape").is_not_null())
+        .then(pl.format("{}:{}.{}={}", "kind", "tool_name", "argument", "shape"))
+        .when(pl.col("argument").is_not_null())
+        .then(pl.format("{}:{}.{}", "kind", "tool_name", "argument"))
+        .otherwise(pl.format("{}:{}", "kind", "tool_name"))
+    )
+    return named.with_columns(pattern=pattern, weight=pl.col("rank") + pl.col("other_rank").fill_null(0))
 
 
-def _row(
-    agent: str, pattern: Pattern, test: StratifiedTest, q: float, survives: bool, family: int
-) -> dict[str, object]:
-    known = np.isfinite(test.lower)
-    return {
-        "agent": agent,
-        "pattern": pattern.name,
-        "kind": pattern.kind,
-        "tool": pattern.tool,
-        "other_tool": pattern.other_tool,
-        "effect": test.effect,
-        "lower": test.lower if known else None,
-        "upper": test.upper if known else None,
-        "p_value": test.p_value,
-        "q_value": q,
-        "survives": survives,
-        "exact": test.exact,
-        "rollouts_with": test.rows_with,
-        "rollouts_without": test.rows_without,
-        "tasks": test.strata,
-        "informative_tasks": test.informative,
-        "family": family,
-        "same_as": list(pattern.same_as),
-    }
+def _distinct(tests: pl.DataFrame, config: ContrastConfig) -> pl.DataFrame:
+    """Patterns worth a test, of those that hold for the same or for all other rollouts one, with `same_as`."""
+    enough = pl.min_horizontal("rollouts_with", "rollouts_without") >= config.min_rollouts
+    low, high = pl.min_horizontal("holds", "lacks"), pl.max_horizontal("holds", "lacks")
+    kept = (
+        tests.filter(enough & pl.col("p_value").is_not_null())
+        .with_columns(low=low, high=high, turned=_turned())
+        .sort("agent", "low", "high", "weight", "place", "turned", "early", "pattern")
+    )
+    same = ["agent", "low", "high"]
+    opposite = pl.col("holds") != pl.col("holds").first()
+    other = pl.when(opposite).then(pl.format("not {}", "pattern")).otherwise("pattern")
+    groups = kept.group_by(same, maintain_order=True).agg(pattern=pl.col("pattern").first(), same_as=other.slice(1))
+    return kept.join(groups.select("agent", "pattern", "same_as"), on=["agent", "pattern"])
+
+
+def _turned() -> pl.Expr:
+    """Whether a pattern is told from its worse side: that A should not come before B says less than that B should."""
+    return (pl.col("kind") == "precedes") & (pl.col("effect") < 0.0)
+
+
+def _judged(tests: pl.DataFrame, config: ContrastConfig) -> pl.DataFrame:
+    """With q-values within each agent, whether they survive, and the family's size."""
+    judged = []
+    for _, own in tests.sort("agent", "p_value", "place", "pattern").group_by("agent", maintain_order=True):
+        q_value = adjust(own["p_value"].to_numpy())
+        judged.append(own.with_columns(q_value=pl.Series(q_value), family=pl.lit(own.height, pl.Int64)))
+    if not judged:
+        return tests.with_columns(
+            q_value=pl.lit(None, pl.Float64), family=pl.lit(None, pl.Int64), survives=pl.lit(None, pl.Boolean)
+        )
+    holds = (pl.col("q_value") <= config.false_discovery_rate) & (pl.col("effect").abs() >= config.min_effect)
+    return pl.concat(judged).with_columns(survives=holds)
+
+
+def _explained(
+    tests: pl.DataFrame, facts: Facts, rows: Rows, tried: pl.DataFrame, config: ContrastConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    reasons: list[pl.DataFrame] = []
+    presence = [pl.DataFrame(schema=PRESENCE)]
+    for (agent, code), own in tests.filter("survives").group_by("agent", "agent_code", maintain_order=True):
+        mine = rows.agent == code
+        candidates = []
+        for row in own.iter_rows(named=True):
+            present, defined = patterns.present(facts, rows, row["kind"], row["tool"], row["other"])
+            if row["kind"] in ("missing", "used"):
+                defined &= _asked(present, mine & rows.main, rows, usual=row["kind"] == "missing")
+            rank = (row["weight"], row["place"], row["turned"], row["early"])
+            candidates.append(Candidate(row["effect"], row["z"], rank, present[mine], defined[mine]))
+        # Where Benjamini-Hochberg cut the family: a p-value up to this would have survived.
+        rejected = tests.filter((pl.col("agent") == agent) & (pl.col("q_value") <= config.false_discovery_rate)).height
+        cut = config.false_discovery_rate * rejected / int(own["family"][0])
+        by = explained(candidates, rows.y[mine], rows.stratum[mine].astype(np.int64), cut, config.min_rollouts)
+        names = own["pattern"].to_list()
+        told = [None if at is None else names[at] for at in by]
+        reasons.append(pl.DataFrame({"agent": agent, "pattern": names, "explained_by": told}, schema=_EXPLAINED))
+        trace_ids = tried["trace_id"].filter(pl.Series(mine))
+        for name, at, one in zip(names, by, candidates, strict=True):
+            if at is None:
+                frame = {"agent": agent, "pattern": name, "trace_id": trace_ids, "present": one.present}
+                presence.append(pl.DataFrame(frame, schema=PRESENCE).filter(pl.Series(one.defined)))
+    known = pl.concat([pl.DataFrame(schema=_EXPLAINED), *reasons])
+    joined = tests.join(known, on=["agent", "pattern"], how="left").with_columns(
+        tool="tool_name", other_tool="other_name"
+    )
+    return joined.select(list(PATTERNS)).cast(PATTERNS).sort("agent", "p_value", "pattern"), pl.concat(presence)
+
+
+def _asked(
+    present: Bools,
+    mine: Bools,
+    rows: Rows,
+    *,
+    usual: bool,
+) -> Bools:
+    """Rollouts of the tasks in which at least half of the rollouts call the tool (`usual`), or fewer do."""
+    calls = ~present if usual else present
+    size = int(rows.stratum.max()) + 1
+    n = np.bincount(rows.stratum[mine], minlength=size)
+    n1 = np.bincount(rows.stratum[mine & calls], minlength=size)
+    most = (2 * n1 >= n) & (n1 > 0)
+    return np.asarray(mine & (most if usual else ~most)[rows.stratum], dtype=bool)
+
+
+def _counted(known: pl.DataFrame, coded: pl.DataFrame, groups: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    everything = known.group_by("agent").agg(traces=pl.len(), tasks=pl.col("task").n_unique())
+    compared = coded.group_by("agent").agg(
+        used=pl.col("aside").is_null().sum(),
+        **{f"set_aside_{reason}": (pl.col("aside") == reason).sum() for reason in REASONS},
+    )
+    mixed = groups.group_by("agent").agg(mixed=pl.len())
+    own = pl.col("survives") & pl.col("explained_by").is_null()
+    judged = found.group_by("agent").agg(
+        tested=pl.len(), survive=pl.col("survives").sum(), findings=own.sum(), best_q=pl.col("q_value").min()
+    )
+    counted = everything.join(compared, on="agent", how="left").join(mixed, on="agent", how="left")
+    aside = [f"set_aside_{reason}" for reason in REASONS]
+    counts = [name for name, kind in AGENTS.items() if kind == pl.Int64()]
+    present = [name for name in counts if name != "without_outcome"]
+    return (
+        counted.join(judged, on="agent", how="left")
+        .with_columns(pl.col(present).fill_null(0).cast(pl.Int64))
+        .with_columns(
+            without_outcome=pl.col("traces") - pl.sum_horizontal("used", *aside),
+            note=pl.lit(None, pl.String),
+        )
+        .sort("agent")
+        .select(list(AGENTS))
+        .cast(AGENTS)
+    )

@@ -1,15 +1,17 @@
 """Where two rollouts of a task part: the first step at which best and worst differ (as AutoGuide, arXiv 2403.08978)."""
 
+from typing import Final
+
 import polars as pl
 
 __all__ = ["DIVERGENCES", "first_differences"]
 
-DIVERGENCES = pl.Schema(
+DIVERGENCES: Final = pl.Schema(
     {
         "agent": pl.String(),
         "task": pl.String(),
         "kind": pl.String(),  # action, arguments, none (the difference is not in the actions)
-        "step": pl.Int64(),  # of the first difference; null when none
+        "step": pl.Int32(),  # of the first difference; null when none
         "previous_action": pl.String(),
         "best_action": pl.String(),  # null: that rollout takes no further action
         "worst_action": pl.String(),
@@ -19,38 +21,35 @@ DIVERGENCES = pl.Schema(
 )
 
 
-def first_differences(groups: pl.DataFrame, acted: pl.DataFrame) -> pl.DataFrame:
-    """One row (columns DIVERGENCES) per row of `groups`, which names a best and a worst trace per agent and task.
+def first_differences(groups: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """One row (columns DIVERGENCES) per row of `groups`, which has agent, task, best_key and worst_key, in its order.
 
-    `acted` has trace_id, span_id, name and arguments of the actions, in their order within each trace.
+    The first step at which the action differs; where none does, the first at which its arguments do. `calls` has
+    trace_key, position, name, call and span_id of the actions of these traces (`store.failures.CALLS`).
     """
-    wanted = pl.concat([groups["best_trace_id"], groups["worst_trace_id"]]).unique().to_list()
-    columns = ["name", "arguments", "span_id"]
-    sequences: dict[str, list[tuple[str, str | None, str]]] = {
-        str(trace_id): list(frame.select(columns).iter_rows())
-        for (trace_id,), frame in acted.filter(pl.col("trace_id").is_in(wanted)).group_by(
-            "trace_id", maintain_order=True
+    pairs = groups.select("agent", "task", "best_key", "worst_key").with_row_index("pair")
+    steps = calls.select("trace_key", "position", pl.col("name").cast(pl.String), "call", "span_id")
+    best = pairs.select("pair", trace_key="best_key").join(steps, on="trace_key").drop("trace_key")
+    worst = pairs.select("pair", trace_key="worst_key").join(steps, on="trace_key").drop("trace_key")
+    both = best.join(worst, on=["pair", "position"], how="full", coalesce=True, suffix="_worst").sort(
+        "pair", "position"
+    )
+    other_action = ~pl.col("name").eq_missing(pl.col("name_worst"))
+    other_call = ~pl.col("call").eq_missing(pl.col("call_worst"))
+    marked = both.with_columns(
+        previous=pl.col("name").shift(1).over("pair"),
+        kind=pl.when(other_action).then(pl.lit("action")).when(other_call).then(pl.lit("arguments")),
+    )
+    first = (
+        marked.filter(pl.col("kind").is_not_null())
+        .sort("pair", "kind", "position")  # action before arguments
+        .unique("pair", keep="first", maintain_order=True)
+    )
+    return (
+        pairs.join(first, on="pair", how="left", maintain_order="left")
+        .select(
+            "agent", "task", kind=pl.col("kind").fill_null("none"), step="position", previous_action="previous",
+            best_action="name", worst_action="name_worst", best_span_id="span_id", worst_span_id="span_id_worst",
         )
-    }
-    rows = []
-    for agent, task, best_id, worst_id in groups.select("agent", "task", "best_trace_id", "worst_trace_id").iter_rows():
-        best, worst = sequences.get(best_id, []), sequences.get(worst_id, [])
-        rows.append((agent, task, *_first_difference(best, worst)))
-    return pl.DataFrame(rows, schema=DIVERGENCES, orient="row")
-
-
-def _first_difference(
-    best: list[tuple[str, str | None, str]], worst: list[tuple[str, str | None, str]]
-) -> tuple[object, ...]:
-    """The first step at which the action differs; where none does, the first at which its arguments do."""
-    for compared, kind in ((1, "action"), (2, "arguments")):
-        for place in range(max(len(best), len(worst))):
-            good = best[place] if place < len(best) else None
-            bad = worst[place] if place < len(worst) else None
-            if good is not None and bad is not None and good[:compared] == bad[:compared]:
-                continue
-            previous = best[place - 1][0] if place else None
-            good_action, good_span = (good[0], good[2]) if good else (None, None)
-            bad_action, bad_span = (bad[0], bad[2]) if bad else (None, None)
-            return (kind, place + 1, previous, good_action, bad_action, good_span, bad_span)
-    return ("none", None, None, None, None, None, None)
+        .cast(DIVERGENCES)
+    )  # fmt: skip

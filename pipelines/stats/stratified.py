@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, ndtr, stdtrit
 
-__all__ = ["StratifiedTest", "compare"]
+__all__ = ["EXACT_STRATA", "StratifiedTest", "compare", "exact_p"]
 
 Array = NDArray[np.float64]
 EXACT_STRATA = 200
@@ -37,6 +37,7 @@ class StratifiedTest:
     informative: int
     rows_with: int
     rows_without: int
+    z: float
 
 
 def compare(
@@ -54,7 +55,7 @@ def compare(
     both = (n1 > 0) & (n1 < n)
     rows = both[codes]
     if not rows.any():
-        return StratifiedTest(np.nan, np.nan, np.nan, np.nan, False, 0, 0, 0, 0)
+        return StratifiedTest(np.nan, np.nan, np.nan, np.nan, False, 0, 0, 0, 0, np.nan)
     x, r = x[rows], response[rows]
     codes = np.unique(codes[rows], return_inverse=True)[1]
     n, n1 = n[both], n1[both]
@@ -67,16 +68,25 @@ def compare(
     effect = statistic / float(sxx.sum())
     lower, upper = _limits(effect, x_centred, r_centred, float(sxx.sum()), n.size, level)
     exact = bool(np.all((r == 0.0) | (r == 1.0))) and int(informative.sum()) <= EXACT_STRATA
+    z = statistic / float(np.sqrt(np.sum(sxx * srr / (n - 1.0)))) if informative.any() else np.nan
     if not informative.any():
         p_value = np.nan
     elif exact:
         successes: Array = np.bincount(codes, weights=r).astype(np.float64)
-        p_value = _exact_p(float((x * r).sum()), n1, n, successes, informative)
+        p_value = exact_p(float((x * r).sum()), n1, n, successes, informative)
     else:
-        z = statistic / np.sqrt(float(np.sum(sxx * srr / (n - 1.0))))
         p_value = float(2.0 * ndtr(-abs(z)))
     return StratifiedTest(
-        effect, lower, upper, p_value, exact, int(n.size), int(informative.sum()), int(x.sum()), int(x.size - x.sum())
+        effect,
+        lower,
+        upper,
+        p_value,
+        exact,
+        int(n.size),
+        int(informative.sum()),
+        int(x.sum()),
+        int(x.size - x.sum()),
+        z,
     )
 
 
@@ -90,8 +100,12 @@ def _limits(effect: float, x: Array, r: Array, sxx: float, strata: int, level: f
     return effect - margin, effect + margin
 
 
-def _exact_p(observed: float, n1: Array, n: Array, successes: Array, informative: NDArray[np.bool_]) -> float:
-    """Sum of the probabilities of all values of Σ x r that are no more likely than the observed one."""
+def exact_p(observed: float, n1: Array, n: Array, successes: Array, informative: NDArray[np.bool_]) -> float:
+    """Sum of the probabilities of all values of Σ x r that are no more likely than the observed one.
+
+    Args: the `observed` Σ x r over a 0/1 response r; per stratum (strata,) the rows with the property `n1`, all rows
+    `n`, the `successes` and whether the stratum is `informative` (its responses differ).
+    """
     probabilities = np.ones(1)
     lowest = float(np.sum(np.where(successes == n, n1, 0.0)[~informative]))
     for stratum in np.flatnonzero(informative):

@@ -69,7 +69,7 @@ def test_from_the_decision_to_the_feedback(server: LiveServer, model: str) -> No
     """The decision in the log, the trace, and the signal tell the same story."""
     publish(server, rate=0.4, solicit_rate=1.0, limits=Limits(), instructions="Be brief.")
     printed = run(server, model, "--session", "visit-3", "--feedback", "yes")
-    server.gateway.steering.log.close()
+    server.gateway.steering.source.log.close()
     (decision,) = decisions.recent(server.store, limit=10).to_dicts()
     assert printed.startswith(f"arm {decision['arm']} (server)\n")
     known = {"agent": "support", "user_id": "ada", "session_id": "visit-3", "task": "order-status"}

@@ -887,3 +887,18 @@ def test_the_file_runs_under_every_python_of_this_machine(server: Listening) -> 
     for python in interpreters():
         ran = subprocess.run([python, "-I", "-W", "error", "-c", script], capture_output=True, text=True)
         assert ran.stdout.split()[:1] == ["server"], f"{python}: {ran.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("text", "cited"),
+    [
+        ("I followed [l1].", ("l1",)),
+        ("Lessons used: l2, l1", ("l1", "l2")),
+        ("See l10, xl1, l1-b and l_2.", ()),
+        ("", ()),
+    ],
+)
+def test_the_lessons_that_a_text_cites(text: str, cited: tuple[str, ...]) -> None:
+    decision = Decision(arm="v1", source="server", lessons=("l1", "l2"))
+    assert decision.cited(text) == cited
+    assert Decision(arm="v1", source="server", lessons=("a.b", "(")).cited("a.b or a+b (") == ("a.b", "(")

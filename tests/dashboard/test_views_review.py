@@ -135,16 +135,15 @@ def test_a_decision_that_somebody_else_took_first_is_refused_and_said(proposed):
     assert lessons.one(proposed, first)["state"] == "rejected"
 
 
-def test_literals_must_be_confirmed_before_approving(proposed):
+def test_what_lint_blocks_is_said_and_approving_is_refused(proposed):
     first = lessons.queue(proposed)["lesson_id"][0]
     text = LessonText("Write to ada@example.com", "Always.", None, "Write.")
     review.edit(proposed, first, version=1, operator="Ada", text=text)
     page = open_page("review")
-    assert page.button(key="approve").disabled
-    page.checkbox(key=f"literals_{first}").check().run()
-    assert not page.button(key="approve").disabled
-    click(page, "approve")
-    assert lessons.one(proposed, first)["state"] == "active"
+    assert "ada@example.com" in shown(page)
+    page = click(page, "approve")
+    assert "lint blocks the text" in shown(page).replace("\\", "")
+    assert lessons.one(proposed, first)["state"] == "proposed"
 
 
 def test_hostile_text_is_never_markup(proposed):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from starlette.datastructures import Headers
 
-from gateway import access as access_module
+from gateway import key_ring
 from gateway.access import (
     Access,
     AccessRefused,
@@ -191,13 +191,13 @@ def test_hashes_are_compared_in_constant_time_also_for_unknown_ids(
 ) -> None:
     made = make(store)
     compared: list[tuple[int, int]] = []
-    real = access_module.hmac.compare_digest
+    real = key_ring.hmac.compare_digest
 
     def watch(one: str, other: str) -> bool:
         compared.append((len(one), len(other)))
         return real(one, other)
 
-    monkeypatch.setattr(access_module.hmac, "compare_digest", watch)
+    monkeypatch.setattr(key_ring.hmac, "compare_digest", watch)
     check(access, bearer(made.text))
     for text in (made.text[:-1] + ("A" if made.text[-1] != "A" else "B"), "tt_" + "0" * 12 + made.text[15:]):
         with pytest.raises(KeyUnknown):

@@ -74,6 +74,10 @@ class Fake:
         self._ask("revoke_key", key_id, operator)
         return {"key_id": key_id}
 
+    def draft_preview(self, agent: str | None, task: str | None) -> dict[str, Any]:
+        self._ask("draft_preview", agent, task)
+        return {"task": task}
+
 
 @pytest.fixture
 def fake() -> Fake:
@@ -98,6 +102,7 @@ ROUTES = [
     ("GET", "/control/keys", None),
     ("POST", "/control/keys", {"scopes": ["ingest"], "operator": "Ada"}),
     ("POST", "/control/keys/revoke", {"key_id": "x", "operator": "Ada"}),
+    ("POST", "/control/draft-preview", {"agent": None, "task": "t"}),
 ]
 
 

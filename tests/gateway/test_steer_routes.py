@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from steering_policies import arm, policy_of
 
 from gateway.access import Access
-from gateway.steer import Steering
+from gateway.steering_here import Here
 from pipelines.steering.decide import Question
 from store import decisions, playbooks, policies
 from store.playbooks import Rendered
@@ -215,9 +215,9 @@ def test_a_restart_carries_on_with_sessions_budgets_and_what_was_not_stored(tmp_
         before = {f"s-{number}": steer(live, session_id=f"s-{number}").json() for number in range(30)}
         logged(live, 30)
         access = Access(live.store, keyless_loopback=True)
-        later = Steering(live.store, access, None)
+        later = Here(live.store, access, None)
         try:
-            spent = live.gateway.steering.decider.spent("support-bot")
+            spent = live.gateway.steering.source.decider.spent("support-bot")
             assert later.decider.spent("support-bot") == pytest.approx(spent)
             assert spent > 0
             for session, first in before.items():

@@ -20,7 +20,7 @@ def rows(*changed: dict[str, Any]) -> pl.DataFrame:
         "explore": False, "propensity": 0.9, "arms": ["x", "y"], "propensities": [0.9, 0.1], "rate": 0.1,
         "allowed_rate": 0.1, "budget_scale": 1.0, "expected_regret": 0.01, "worst_regret": 0.1, "solicit": False,
         "solicit_propensity": 0.0, "sticky": False, "off_policy": True, "note": None, "lesson_set_hash": None,
-        "input_hash": None, "source": "key",
+        "input_hash": None, "source": "key", "playbook_version": None, "empty_probability": None, "exposures": [],
     }  # fmt: skip
     return pl.DataFrame(
         [usual | {"decision_id": f"d-{place}"} | each for place, each in enumerate(changed)], schema=decisions.DECISIONS

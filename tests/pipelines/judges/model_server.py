@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.pipelines.judges.model_batches import Desk
+
 KEY = "sk-test-9f8e7d6c5b4a"
 WRITTEN = 20
 NAMED = "fake-model-2026-08-01"
@@ -98,6 +100,7 @@ class ModelServer:
         self.asked: list[Asked] = []
         self.script: list[object] = []
         self.mind: Callable[[Asked], dict[str, Any]] = verdict
+        self.desk = Desk()
         self.closing = threading.Event()
         self.lock = threading.Lock()
         self.url = ""
@@ -114,9 +117,19 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Be quiet."""
 
+    def do_GET(self) -> None:
+        self._desk("GET", b"")
+
+    def do_DELETE(self) -> None:
+        self._desk("DELETE", b"")
+
     def do_POST(self) -> None:
         model = self.server.model
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith(("/v1/files", "/v1/batches")):
+            self._desk("POST", content)
+            return
+        body = json.loads(content)
         asked = Asked(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         with model.lock:
             model.asked.append(asked)
@@ -129,6 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
                 else Says(json.dumps(model.mind(asked)))
             )
         self._behave(behaviour, asked)
+
+    def _desk(self, method: str, content: bytes) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with self.server.model.lock:
+            answer = self.server.model.desk.serve(method, self.path, headers, content)
+        if answer is None:
+            self.close_connection = True
+            return
+        self._send(*answer)
 
     def _behave(self, behaviour: object, asked: Asked) -> None:
         match behaviour:
@@ -227,6 +249,16 @@ def _completion(asked: Asked, message: dict[str, Any], reason: str) -> dict[str,
             "prompt_tokens": asked.tokens, "completion_tokens": WRITTEN, "total_tokens": asked.tokens + WRITTEN,
         },
     }  # fmt: skip
+
+
+def batch_response(line: Mapping[str, Any], behaviour: "Says | Refuses") -> dict[str, Any]:
+    """The `response` of a line of a batch, as the server would have answered it alone."""
+    asked = Asked(line["url"], {}, line["body"])
+    problem = _problem(asked)
+    if problem:
+        return {"response": {"status_code": 400, "request_id": "q", "body": {"error": {"message": problem}}}}
+    made = _document(asked, behaviour) if isinstance(behaviour, Says) else _refusal(asked, behaviour.text)
+    return {"response": {"status_code": 200, "request_id": "q", "body": made}}
 
 
 @contextmanager

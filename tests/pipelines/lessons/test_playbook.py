@@ -17,10 +17,14 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 def lessons(*rows: tuple[str, str | None, str]) -> pl.DataFrame:
     """Rows of (lesson_id, task, do_text), a minute apart."""
     full = [
-        (lesson_id, task, f"Title of {lesson_id}", "Always.", None, do, START + timedelta(minutes=i))
+        {
+            "lesson_id": lesson_id, "version": 1, "state": "active", "agent": "shop", "task": task,
+            "title": f"Title of {lesson_id}", "when_text": "Always.", "do_text": do,
+            "created_at": START + timedelta(minutes=i),
+        }
         for i, (lesson_id, task, do) in enumerate(rows)
-    ]
-    return pl.DataFrame(full, schema=LESSONS, orient="row")
+    ]  # fmt: skip
+    return pl.DataFrame(full, schema=LESSONS)
 
 
 def test_reads_as_documented() -> None:
@@ -58,6 +62,19 @@ def test_repeats_are_left_out() -> None:
     book = render(lessons(("L1", None, "Check stock."), ("L2", "x", "check  STOCK.")))
     assert book.lesson_ids == ("L1",)
     assert book.omitted == {"L2": "repeats L1"}
+
+
+def test_what_is_for_some_users_or_on_trial_is_served_with_decisions_only() -> None:
+    frame = lessons(*((name, None, f"Do {name}.") for name in ("L1", "L2", "L3", "L4")))
+    frame = frame.with_columns(
+        state=pl.Series(["active", "canary", "active", "active"]),
+        user_id=pl.Series([None, None, "u1", None]),
+        segment=pl.Series([None, None, None, "new"]),
+    )
+    book = render(frame)
+    assert book.lesson_ids == ("L1",)
+    assert set(book.omitted) == {"L2", "L3", "L4"}
+    assert "u1" not in book.body
 
 
 @settings(max_examples=50)

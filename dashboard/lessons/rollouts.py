@@ -6,10 +6,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
-from dashboard.learn.alignment import Pair, Step, align, parting
+from dashboard.lessons.alignment import Pair, Step, align, parting
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
-from pipelines.lessons.contrast import ContrastConfig, actions
+from pipelines.lessons.actions import ACTION_KINDS, actions
 from store import lessons, traces
 from store.errors import NotFound
 
@@ -45,7 +45,7 @@ def evidence_panel(lesson_id: str) -> None:
     with right:
         chosen_bad = _head(bad, first_bad, "bad", lesson_id, held)
     trace_ids = [chosen_good["trace_id"], chosen_bad["trace_id"]]
-    acted = actions(data.query(lessons.steps, trace_ids, ContrastConfig().action_kinds))
+    acted = actions(data.query(lessons.steps, trace_ids, ACTION_KINDS))
     steps = align(_steps(acted, trace_ids[0]), _steps(acted, trace_ids[1]))
     if not steps:
         states.nothing("No steps to compare", "Neither rollout has a tool call; open the traces to read what was said.")

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.learn.alignment import Step, align, parting
-from dashboard.learn.playbook_history import difference
+from dashboard.lessons.alignment import Step, align, parting
+from dashboard.lessons.playbook_panel import difference
 
 
 def _steps(*names):

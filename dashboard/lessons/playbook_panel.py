@@ -1,0 +1,201 @@
+"""Playbooks: what an agent is served now, every version there was, going back to one, and the kill switch."""
+
+from difflib import unified_diff
+from typing import Any, Final
+
+import polars as pl
+import streamlit as st
+
+from dashboard import data, runtime
+from dashboard.learn import tables
+from dashboard.learn.actions import operator, perform
+from dashboard.ui import format as fmt
+from dashboard.ui import states
+from dashboard.ui.text import block, clean, one_line
+from pipelines.lessons import review
+from store import lesson_settings, lessons, playbooks
+from store.playbooks import Playbook
+
+__all__ = ["difference", "panel"]
+
+_WHOLE: Final = 100_000
+_EVERY: Final = "*"
+
+
+def panel(books: pl.DataFrame) -> None:
+    """The playbook of one agent (`books` are the newest versions, columns `store.playbooks.VERSIONS`)."""
+    _everything()
+    if books.is_empty():
+        states.nothing(
+            "No playbook yet", "A playbook is written when the first lesson of an agent is approved in Review."
+        )
+        return
+    agent = st.selectbox("Agent", books["agent"].to_list(), key="playbook", bind="query-params")
+    versions = data.query(playbooks.versions, agent)
+    held = data.query(playbooks.in_force, agent)
+    if held is None:
+        return
+    _now(held)
+    _switch(agent, held)
+    block(held.body, limit=_WHOLE, empty="Empty: nothing is served to this agent.")
+    st.caption(
+        "The text of GET /v1/playbooks, character by character. Answers of /v1/steer hold those of its lessons that "
+        "match the request, fit the budget and are not withheld."
+    )
+    _versions(agent, versions, held)
+
+
+def difference(before: str, after: str, before_name: str, after_name: str) -> str:
+    """What changed from one text to the other as a unified diff; empty when they are equal."""
+    lines = unified_diff(before.splitlines(), after.splitlines(), before_name, after_name, lineterm="", n=2)
+    return "\n".join(lines)
+
+
+def _now(held: Playbook) -> None:
+    st.markdown(
+        f"**Version {held.version}:** {fmt.plural(len(held.entries), 'lesson')} may be served; about {held.tokens:,} "
+        f"tokens in the block, {held.settings.token_budget:,} fit in an answer."
+    )
+    st.caption(
+        f"Since {fmt.utc(held.created_at, seconds=False)}. {fmt.percent(held.settings.empty_share)} of decisions get "
+        "no lesson at all, to compare with."
+    )
+    if held.settings.off:
+        st.error("The kill switch is on: nothing is served.", icon=":material/power_off:")
+        st.text(clean(held.settings.off))
+    if held.settings.pinned is not None:
+        st.warning(
+            f"Pinned: this repeats version {held.settings.pinned} until it is unpinned.", icon=":material/push_pin:"
+        )
+    for lesson_id, why in held.settings.left_out.items():
+        st.text(f"Left out: {one_line(lesson_id, 40)}: {one_line(why, 300)}")
+
+
+def _switch(agent: str, held: Playbook) -> None:
+    with st.container(horizontal=True):
+        if held.settings.pinned is not None:
+            st.button(
+                "Unpin: serve what is approved now", key="unpin", icon=":material/keep_off:", on_click=_unpin,
+                args=(agent,),
+            )  # fmt: skip
+        _kill_button(agent, one_line(agent, 40), bool(held.settings.off))
+
+
+def _everything() -> None:
+    """The switch for every agent, on top whatever is chosen."""
+    off = data.query(lesson_settings.of, _EVERY).serving_off
+    if off:
+        st.error("Nothing is served to any agent: the kill switch for everything is on.", icon=":material/power_off:")
+        st.text(clean(off))
+    with st.container(horizontal=True):
+        _kill_button(_EVERY, "every agent", bool(off))
+
+
+def _kill_button(agent: str, name: str, off: bool) -> None:
+    mark = "all" if agent == _EVERY else "agent"
+    if off:
+        st.button(
+            f"Serve {name} again", key=f"restore_{mark}", icon=":material/power:", on_click=_restore, args=(agent,)
+        )
+        return
+    with st.popover(f"Stop serving {name}", icon=":material/power_off:"), st.form(f"kill_form_{mark}", border=False):
+        st.caption("At once, and until it is taken back. Lessons keep their states; the audit log keeps the reason.")
+        st.text_area("Why?", key=f"kill_reason_{mark}", max_chars=1_000)
+        st.form_submit_button(
+            f"Stop serving {name}", type="primary", icon=":material/power_off:", key=f"kill_{mark}", on_click=_kill,
+            args=(agent, mark),
+        )  # fmt: skip
+
+
+def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
+    st.subheader("Versions", anchor=False)
+    st.dataframe(
+        versions.select(
+            "version",
+            pl.col("created_at").alias("written"),
+            pl.col("cause").alias("because of"),
+            pl.col("lesson_ids").list.len().alias("lessons"),
+            "tokens",
+        ),
+        hide_index=True,
+        height=tables.height(versions.height),
+        column_config={
+            "written": st.column_config.DatetimeColumn("written (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
+        },
+        alt=f"{versions.height} versions of the playbook",
+    )
+    if versions.height < 2:
+        return
+    numbers = versions["version"].to_list()
+    left, right = st.columns(2)
+    before = left.selectbox("Compare version", numbers, index=1, key="before", bind="query-params")
+    after = right.selectbox("with version", numbers, index=0, key="after", bind="query-params")
+    bodies = dict(versions.select("version", "body").iter_rows())
+    _entries(agent, before, after)
+    changed = difference(bodies[before], bodies[after], f"version {before}", f"version {after}")
+    if changed:
+        st.code(clean(changed), language="diff", wrap_lines=True)
+    else:
+        st.caption("The two versions read the same.")
+    if before not in (held.version, held.settings.pinned):
+        st.button(
+            f"Go back to version {before}", key="pin", icon=":material/history:", on_click=_pin, args=(agent, before),
+            help="Serves exactly its lessons and texts until it is unpinned, but for what was paused or demoted since.",
+        )  # fmt: skip
+
+
+def _entries(agent: str, before: int, after: int) -> None:
+    found = data.query(playbooks.difference, agent, before, after)
+    titles: dict[str, Any] = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+    parts = [
+        f"{fmt.plural(len(rows), 'lesson')} {word}: "
+        + ", ".join(one_line(titles.get(entry.lesson_id, entry.lesson_id), 60) for entry in rows[:5])
+        for word, rows in (
+            ("more", found.added),
+            ("less", found.removed),
+            ("changed", tuple(b for _, b in found.changed)),
+        )
+        if rows
+    ]
+    for part in parts:
+        st.text(part)
+    if found.settings is not None:
+        st.caption("The settings differ too: token budget, share without lessons, kill switch or pin.")
+
+
+def _said(made: dict[str, int], what: str) -> str:
+    named = [f"{agent} is at version {version}" for agent, version in sorted(made.items())]
+    return f"{what} " + (f"The playbook of {', of '.join(named[:3])} now." if named else "No playbook changed.")
+
+
+def _kill(agent: str, mark: str) -> None:
+    store, reason = runtime.current().store, str(st.session_state[f"kill_reason_{mark}"])
+    perform(
+        lambda: _said(
+            lesson_settings.kill(store, agent, reason=reason, by=operator(), render=review.render), "Serving is off."
+        )
+    )
+
+
+def _restore(agent: str) -> None:
+    store = runtime.current().store
+    perform(
+        lambda: _said(
+            lesson_settings.restore_serving(store, agent, by=operator(), render=review.render), "Serving is on."
+        )
+    )
+
+
+def _pin(agent: str, version: int) -> None:
+    store = runtime.current().store
+    perform(
+        lambda: _said(
+            lesson_settings.pin(store, agent, version, by=operator(), render=review.render),
+            f"Back to version {version}.",
+        )
+    )
+
+
+def _unpin(agent: str) -> None:
+    store = runtime.current().store
+    perform(lambda: _said(lesson_settings.unpin(store, agent, by=operator(), render=review.render), "Unpinned."))

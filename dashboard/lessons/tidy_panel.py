@@ -1,0 +1,160 @@
+"""Keeping the library small and true: what the weekly distillation proposes to merge or retire, and the decision."""
+
+from typing import Any, Final
+
+import polars as pl
+import streamlit as st
+
+from dashboard import data, runtime
+from dashboard.learn.actions import operator, perform
+from dashboard.ui import format as fmt
+from dashboard.ui import states
+from dashboard.ui.text import clean, one_line
+from pipelines.lessons import review
+from store import distil_reviews, distilling, lessons
+from store.distil_reviews import Preview
+from store.errors import TrimtabError
+
+__all__ = ["panel"]
+
+_SEEN: Final = "tidy_preview"
+_SHOWN: Final = 30
+_TITLES: Final = {"merge": "Merge", "retire": "Retire", "escalate": "A person has to look"}
+_COLOURS: Final[dict[str, Any]] = {"merge": "blue", "retire": "orange", "escalate": "red"}
+
+
+def panel(agents: tuple[str, ...]) -> None:
+    """The open proposals, each with its evidence, its preview and its decision; then those decided."""
+    run = data.query(distilling.newest_run)
+    frame = data.query(distilling.listed)
+    frame = frame.filter(pl.col("agent").is_in([*agents, "*"])) if agents else frame
+    if run is None:
+        states.nothing(
+            "The library was not tidied yet",
+            "The weekly job Distil looks for duplicates, for lessons that harm, that nobody gets, that contradict each "
+            "other or have no effect. It proposes; you decide.",
+        )
+        return
+    st.caption(f"As of {fmt.utc(run['found_at'], seconds=False)}: {clean(run['message'])}")
+    if frame.is_empty():
+        states.nothing("Nothing to tidy", "No proposal of the last run waits for you.")
+    titles: dict[str, Any] = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+    for row in frame.head(_SHOWN).iter_rows(named=True):
+        _proposal(row, titles)
+    if frame.height > _SHOWN:
+        st.caption(f"The first {_SHOWN} of {frame.height}.")
+    _decided(titles)
+
+
+def _proposal(row: dict[str, Any], titles: dict[str, Any]) -> None:
+    identity = row["proposal_id"]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge(_TITLES.get(row["kind"], row["kind"]), color=_COLOURS.get(row["kind"], "gray"))
+            st.text(row["cause"].replace("_", " "))
+            if row["similarity"] is not None:
+                st.caption(f"cosine {row['similarity']:.2f} ({row['method']})")
+        for member in data.query(distilling.members, identity).iter_rows(named=True):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.badge("keeps" if member["role"] == "keep" else "goes", color="gray")
+                st.text(one_line(titles.get(member["lesson_id"], member["lesson_id"]), 120))
+                st.page_link(
+                    "views/lessons.py", label="Read", icon=":material/open_in_new:",
+                    query_params={"lesson": member["lesson_id"]},
+                )  # fmt: skip
+        st.text(clean(row["reason"]))
+        st.caption(f"Checked against its traces: {row['checked']}")
+        seen = st.session_state.get(_SEEN)
+        held = seen[1] if seen is not None and seen[0] == identity else None
+        if held is not None:
+            _preview(held)
+        with st.container(horizontal=True):
+            st.button(
+                "Preview", key=f"tidy_preview_{identity}", icon=":material/visibility:", on_click=_look,
+                args=(identity,), type="secondary" if held else "primary",
+            )  # fmt: skip
+            st.button(
+                "Approve", key=f"tidy_approve_{identity}", icon=":material/check:", disabled=held is None,
+                on_click=_approve, args=(identity,), type="primary" if held else "secondary",
+                help=None if held else "Preview first",
+            )  # fmt: skip
+            with st.popover("Decline", icon=":material/close:"), st.form(f"tidy_form_{identity}", border=False):
+                st.text_area("Why?", key=f"tidy_reason_{identity}", max_chars=1_000)
+                st.form_submit_button(
+                    "Decline", type="primary", key=f"tidy_decline_{identity}", on_click=_decline, args=(identity,)
+                )
+
+
+def _preview(held: Preview) -> None:
+    if not held.changes:
+        st.caption("Nothing that agents are served changes.")
+    for change in held.changes:
+        st.text(
+            f"{one_line(change.agent, 60)}: {fmt.plural(len(change.lost), 'lesson')} less, {len(change.gained)} more; "
+            f"{change.tokens_before:,} tokens become {change.tokens_after:,}"
+        )
+    if held.confirm is not None:
+        st.warning(
+            "Agents lose something by this, as listed. Approving confirms that you have seen it.",
+            icon=":material/visibility:",
+        )
+
+
+def _decided(titles: dict[str, Any]) -> None:
+    done = data.query(distilling.listed, ("approved", "declined"))
+    if done.is_empty():
+        return
+    with st.expander(f"Decided ({done.height:,})"):
+        for row in done.head(_SHOWN).iter_rows(named=True):
+            kept = f" into “{one_line(titles.get(row['keep_id'], row['keep_id']), 60)}”" if row["keep_id"] else ""
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.text(
+                    f"{fmt.utc(row['decided_at'], seconds=False)}  {row['state']} by {clean(row['decided_by'] or '')}: "
+                    f"{row['kind']}{kept}, {row['cause'].replace('_', ' ')}"
+                )
+                if row["state"] == "approved":
+                    st.button("Undo", key=f"tidy_undo_{row['proposal_id']}", on_click=_undo, args=(row["proposal_id"],))
+
+
+def _look(identity: str) -> None:
+    try:
+        held = distil_reviews.preview(runtime.current().store, identity, operator=operator(), render=review.render)
+        st.session_state[_SEEN] = (identity, held)
+    except TrimtabError as refused:
+        why = refused
+
+        def refuse() -> str:
+            raise why
+
+        perform(refuse)
+
+
+def _approve(identity: str) -> None:
+    held: Preview = st.session_state[_SEEN][1]
+
+    def work() -> str:
+        done = distil_reviews.approve(
+            runtime.current().store, identity, operator=operator(), confirmed=held.confirm, render=review.render
+        )
+        return f"Done: {fmt.plural(len(done.lesson_ids), 'lesson')} went. It can be undone below."
+
+    if perform(work):
+        st.session_state.pop(_SEEN, None)
+
+
+def _decline(identity: str) -> None:
+    reason = str(st.session_state[f"tidy_reason_{identity}"])
+
+    def work() -> str:
+        distil_reviews.decline(runtime.current().store, identity, operator=operator(), reason=reason)
+        return "Declined: the same is not proposed again."
+
+    perform(work)
+
+
+def _undo(identity: str) -> None:
+    def work() -> str:
+        done = distil_reviews.undo(runtime.current().store, identity, operator=operator(), render=review.render)
+        return f"Taken back: {fmt.plural(len(done.lesson_ids), 'lesson')} as before."
+
+    perform(work)
