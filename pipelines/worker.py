@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
 from pipelines.parcels import Parcels
-from pipelines.priority import behind_others
+from pipelines.priority import session_behind_others
 from store.errors import TrimtabError
 from store.export import Question, Readings, StoreView
 
@@ -188,7 +188,7 @@ def serve() -> None:
     """The process: calls what comes on standard input until that ends."""
     priority, *folder = sys.argv[1:]
     if priority == "behind":
-        behind_others()
+        session_behind_others()
     source = sys.stdin.buffer
     # What a library prints must not get between the frames.
     target = os.fdopen(os.dup(1), "wb")
