@@ -14,6 +14,7 @@ owner of the database file can read.
     POST /control/keys     {"scopes", "name", "rate", "burst", "operator"}   the new key, with its text as "key"
     POST /control/keys/revoke  {"key_id", "operator"}       the key as it is now
     POST /control/draft-preview  {"agent", "task"}          what asking for lessons would say and cost
+    POST /control/graduate  {"action", "told"}              what came of it (pipelines.lessons.graduate.acts)
 
 A stream ends with {"event": "end"}, or {"event": "error", "error"}; other refusals are {"error"} with a 4xx status.
 """
@@ -70,6 +71,7 @@ def routes(operations: Operations, token: str) -> list[Route]:
         Route("/control/keys", _guarded(control.create_key, token), methods=["POST"]),
         Route("/control/keys/revoke", _guarded(control.revoke_key, token), methods=["POST"]),
         Route("/control/draft-preview", _guarded(control.draft_preview, token), methods=["POST"]),
+        Route("/control/graduate", _guarded(control.graduate, token), methods=["POST"]),
     ]
 
 
@@ -138,6 +140,11 @@ class _Control:
         body = await _body(request)
         agent, task = (_field(body, name, str, optional=True) for name in ("agent", "task"))
         return JSONResponse(await to_thread.run_sync(self._operations.draft_preview, agent, task))
+
+    async def graduate(self, request: Request) -> Response:
+        body = await _body(request)
+        action, told = _field(body, "action", str), _field(body, "told", dict)
+        return JSONResponse(await to_thread.run_sync(self._operations.graduate, action, told))
 
 
 def _guarded(handler: Handler, token: str) -> Handler:

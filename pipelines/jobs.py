@@ -203,7 +203,7 @@ _JOBS = (
         every=timedelta(minutes=15),
         run=Run("pipelines.lessons.job:run"),
         reads_data=True,
-        after=("tasks", "rewards"),
+        after=("tasks", "rewards", "failures"),
     ),
     Job(
         name="draft-lessons",
@@ -286,6 +286,15 @@ _JOBS = (
         run=Run("pipelines.lessons.distil.job:run"),
         reads_data=True,
         after=("lessons", "payoffs"),
+    ),
+    Job(
+        name="graduate",
+        title="Graduation of lessons",
+        description="Follows fine-tuning jobs, and measures whether trained models still need their lessons.",
+        every=timedelta(hours=1),
+        run=Run("pipelines.lessons.graduate.job:run"),
+        reads_data=False,
+        has_work=HasWork("pipelines.lessons.graduate.work:has_work"),
     ),
 )
 

@@ -9,17 +9,16 @@ Answers are kept as those of single questions are (`store.llm_calls.kept`), unde
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, TypeVar, cast
-
-import openai
+from typing import Any, Final, cast
 
 from pipelines import llm_requests
 from pipelines.llm import Message, ModelPort
 from pipelines.llm_batch_answers import by_custom_id, settled, without
+from pipelines.llm_desk import Desk
 from pipelines.llm_failures import ModelRejected, ModelUnavailable
 from pipelines.llm_schema import Schema
 from pipelines.llm_setup import Api, Price
@@ -35,14 +34,9 @@ _WINDOW: Final = "24h"
 _UNSETTLED: Final = timedelta(minutes=10)
 """So long after a request of which nothing was heard, the server may still be about to show what it made of it."""
 _GIVEN_UP: Final = timedelta(days=3)
-_MOST_LISTED: Final = 2_000
-# The server may say something else later: when it is less busy, or has the right key.
-_LATER: Final = frozenset((401, 403, 408, 409, 425, 429))
 _ENDS: Final[Mapping[str, State]] = {
     "completed": "completed", "failed": "failed", "expired": "expired", "cancelled": "cancelled"
 }  # fmt: skip
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,7 @@ class Batches:
         self._store = store
         self._port = port
         self._purpose = purpose
+        self._desk = Desk(port, "a batch", "It may not offer batches: see TRIMTAB_MODEL_BATCHES.")
         price = port.setup.price
         self._setup = replace(port.setup, price=Price(price.input_usd * share, price.output_usd * share))
 
@@ -145,12 +140,10 @@ class Batches:
         """The next step towards the server. False when it must wait. Raises: `ModelRejected`, `ModelUnavailable`."""
         number, name = int(row["batch_no"]), f"trimtab-{row['batch_key']}.jsonl"
         if row["state"] in ("prepared", "uploading"):
-            file_id = self._find_file(name) if row["state"] == "uploading" else None
+            file_id = self._desk.find_file(name, "batch") if row["state"] == "uploading" else None
             if file_id is None:
                 llm_batches.step(self._store, number, "uploading")
-                content = str(row["content"]).encode()
-                made = self._call(lambda: self._port.client.files.create(file=(name, content), purpose="batch"))
-                file_id = self._named(made, "file")
+                file_id = self._desk.upload(name, str(row["content"]), "batch")
             llm_batches.step(self._store, number, "uploaded", input_file_id=file_id)
             return True
         server_id = None
@@ -162,56 +155,28 @@ class Batches:
             # Said anew, so that the time in which the server may still show it counts from this request.
             llm_batches.step(self._store, number, "uploaded")
             llm_batches.step(self._store, number, "creating")
-            batch = self._call(
+            batch = self._desk.call(
                 lambda: self._port.client.batches.create(
                     completion_window=cast(Any, _WINDOW), endpoint=llm_requests.ENDPOINTS[cast(Api, row["api"])],
                     input_file_id=row["input_file_id"], metadata={_KEY: row["batch_key"]},
                 )
             )  # fmt: skip
-            server_id = self._named(batch, "batch")
+            server_id = self._desk.named(batch, "batch")
         llm_batches.step(self._store, number, "running", server_id=server_id)
         return True
 
-    def _find_file(self, name: str) -> str | None:
-        """The id of an uploaded file of this name."""
-        for file in self._listed(lambda: self._port.client.files.list(purpose="batch", order="desc")):
-            if getattr(file, "filename", None) == name:
-                return str(file.id)
-        return None
-
     def _find_batch(self, row: Mapping[str, Any]) -> str | None:
         """The id of the batch that the server made of this one's file."""
-        for batch in self._listed(lambda: self._port.client.batches.list(limit=100)):
+        for batch in self._desk.listed(lambda: self._port.client.batches.list(limit=100)):
             marked = (getattr(batch, "metadata", None) or {}).get(_KEY) == row["batch_key"]
             if marked or getattr(batch, "input_file_id", None) == row["input_file_id"]:
                 return str(batch.id)
         return None
 
-    def _listed(self, pages: Callable[[], Any]) -> Iterator[Any]:
-        """The entries of a list, page after page. Raises: `ModelRejected`, `ModelUnavailable`."""
-        page, count = self._call(pages), 0
-        while True:
-            entries = getattr(page, "data", None)
-            if not isinstance(entries, list):
-                raise ModelUnavailable(f"{self._port.server} answered no list.")
-            for each in entries:
-                count += 1
-                yield each
-            if count >= _MOST_LISTED or not page.has_next_page():
-                return
-            page = self._call(page.get_next_page)
-
-    def _named(self, made: Any, what: str) -> str:
-        """The id of what the server says it has made. Raises: `ModelUnavailable` when it says something else."""
-        name = getattr(made, "id", None)
-        if not isinstance(name, str) or not name:
-            raise ModelUnavailable(f"{self._port.server} answered no {what}.")
-        return name
-
     def _look(self, row: dict[str, Any]) -> Followed:
         """Ask how a batch is, and read it when it has ended. Raises: `ModelRejected`, `ModelUnavailable`."""
-        batch = self._call(lambda: self._port.client.batches.retrieve(row["server_id"]))
-        if self._named(batch, "batch") != row["server_id"]:
+        batch = self._desk.call(lambda: self._port.client.batches.retrieve(row["server_id"]))
+        if self._desk.named(batch, "batch") != row["server_id"]:
             raise ModelUnavailable(f"{self._port.server} answered another batch.")
         said = str(batch.status)
         end = _ENDS.get(said)
@@ -225,18 +190,10 @@ class Batches:
         found: dict[str, dict[str, Any]] = {}
         files = [str(file_id) for file_id in (batch.error_file_id, batch.output_file_id) if file_id]
         for file_id in files:
-            found |= by_custom_id(self._call(partial(self._port.client.files.content, file_id)).content)
+            found |= by_custom_id(self._desk.call(partial(self._port.client.files.content, file_id)).content)
         followed = self._read(row, end, found)
-        self._tidy([row["input_file_id"], *files])
+        self._desk.remove(row["input_file_id"], *files)
         return followed
-
-    def _tidy(self, files: Sequence[str]) -> None:
-        """Remove files of which everything is kept here. What the server does not remove expires there."""
-        for file_id in files:
-            try:
-                self._port.client.files.delete(file_id)
-            except (openai.OpenAIError, ValueError):
-                return
 
     def _read(self, row: dict[str, Any], end: State, found: Mapping[str, Mapping[str, Any]]) -> Followed:
         """Keep what the lines of the answer files say of every open question."""
@@ -275,19 +232,3 @@ class Batches:
     def _row(self, number: int) -> dict[str, Any]:
         rows = llm_batches.open_batches(self._store, self._purpose).to_dicts()
         return next(row for row in rows if row["batch_no"] == number)
-
-    def _call(self, ask: Callable[[], _Answer]) -> _Answer:
-        """What the server answers. Raises: `ModelRejected` where it says no, `ModelUnavailable` where that is open."""
-        try:
-            return ask()
-        except openai.APIStatusError as error:
-            status = error.status_code
-            said = f"{self._port.server} answered {status}: {self._port.clean(error.message)}"
-            if status in _LATER or status >= 500:
-                raise ModelUnavailable(said) from None
-            hint = " It may not offer batches: see TRIMTAB_MODEL_BATCHES." if status in (404, 405, 501) else ""
-            raise ModelRejected(f"{said}{hint}") from None
-        except (openai.OpenAIError, ValueError) as error:
-            raise ModelUnavailable(
-                f"{self._port.server} could not be asked for a batch ({self._port.clean(str(error))})."
-            ) from None

@@ -74,6 +74,10 @@ class Operations(Protocol):
         """What asking the model for lessons would say and cost. Raises: `ActionRefused`, `SettingsError`."""
         ...
 
+    def graduate(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
+        """An action of `pipelines.lessons.graduate.acts`. Raises: `ActionRefused`, `NotFound`, `SettingsError`."""
+        ...
+
 
 class LocalOperations:
     """Operations on a store that is open in this process."""
@@ -167,6 +171,12 @@ class LocalOperations:
         from pipelines.lessons.drafting.preview import preview
 
         return asdict(preview(self._store, self._runner.settings, agent, task))
+
+    def graduate(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
+        """An action of `pipelines.lessons.graduate.acts`. Raises: `ActionRefused`, `NotFound`, `SettingsError`."""
+        from pipelines.lessons.graduate.acts import act
+
+        return act(self._store, self._runner.settings, action, told)
 
     def _key(self, key_id: str) -> dict[str, Any]:
         return next(key for key in self.keys() if key["key_id"] == key_id)

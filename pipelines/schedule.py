@@ -26,7 +26,8 @@ _LOG = logging.getLogger(__name__)
 
 # A job is looked at this often, or as often as it may run if that is more often.
 _LOOK_EVERY = timedelta(seconds=15)
-# While agents send as fast as can be stored, a job that is due waits for them, but no longer than this.
+# A job that is due waits while agents send as fast as can be stored, and behind the jobs whose results it reads, but no
+# longer than this; behind other jobs no longer than its own interval either.
 _PUT_OFF_AT_MOST = timedelta(minutes=10)
 # Jobs with results of the same round go one after the other at start.
 _STAGGER = timedelta(milliseconds=250)
@@ -46,7 +47,8 @@ class Schedule:
     ) -> None:
         """`workers` jobs run at the same time at most, beside one for jobs that read no data (the inbox).
 
-        While `saturated` says so, jobs that read data are put off for ten minutes at most.
+        Jobs that read data are put off while `saturated` says so, or while a job of their `after` runs or is about to:
+        for ten minutes at most, behind other jobs also for no longer than their own interval.
         """
         self._store = store
         self._clock: Clock = store.clock
@@ -93,7 +95,7 @@ class Schedule:
         try:
             history = job_runs.history(self._store, name)
             cause = self._cause(job, history)
-            if cause is None or self._puts_off(job) or not self._runner.has_work(job, history):
+            if cause is None or not self._runner.has_work(job, history) or self._puts_off(job):
                 return None
             self._put_off_since.pop(name, None)
             return self._runner.run(name, cause)
@@ -123,11 +125,32 @@ class Schedule:
             _LOG.info("the engine's cache was not released: %s", error)
 
     def _puts_off(self, job: Job) -> bool:
-        """Whether a job that is due waits for the agents."""
-        if not job.reads_data or not self._saturated():
+        """Whether a job that is due with work waits, for agents or for the jobs whose results it reads."""
+        if not job.reads_data:
+            return False
+        if self._saturated():
+            at_most = _PUT_OFF_AT_MOST
+        elif self._goes_behind(job):
+            at_most = min(_PUT_OFF_AT_MOST, job.every)
+        else:
             return False
         now = self._clock.now()
-        return now - self._put_off_since.setdefault(job.name, now) < _PUT_OFF_AT_MOST
+        return now - self._put_off_since.setdefault(job.name, now) < at_most
+
+    def _goes_behind(self, job: Job) -> bool:
+        """Whether a job whose results this one reads runs now, or would run at the next look.
+
+        Without this a job that comes round once a day may do so just before there is anything to read.
+        """
+        running = self._runner.running()
+        for other in (self._runner.registry[name] for name in job.after if name in self._runner.registry):
+            history = job_runs.history(self._store, other.name)
+            due = due_at(other, history)
+            if other.name in running or (
+                (due is None or due <= self._clock.now()) and self._runner.has_work(other, history)
+            ):
+                return True
+        return False
 
     def _cause(self, job: Job, history: History) -> Cause | None:
         """Why the job would run now; None when it is not due."""

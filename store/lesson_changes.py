@@ -37,6 +37,7 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "resume": ("canary", "active"),
     "retire": ("canary", "active"),
     "supersede": ("proposed", "approved", "canary", "active"),
+    "graduate": ("canary", "active"),
 }
 """The states in which each action is possible."""
 
@@ -49,6 +50,7 @@ _BY_SYSTEM: Final = ("demote", "pause")
 _PARTICIPLE: Final = {
     "approve": "approved", "reject": "rejected", "send_back": "sent back", "edit": "edited", "promote": "promoted",
     "demote": "demoted", "pause": "paused", "resume": "resumed", "retire": "retired", "supersede": "superseded",
+    "graduate": "graduated",
 }  # fmt: skip
 
 

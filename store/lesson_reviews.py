@@ -15,6 +15,7 @@ wording is not the store's; it runs inside the transaction, so no lesson can cha
     resume      canary, active             -> same, served again
     retire      canary, active             -> retired
     supersede   proposed to active         -> superseded, with a link from the lesson that takes its place
+    graduate    canary, active             -> graduated: a model was trained on it and does without
     undo        whatever the last review left it in -> what it was before
 
 Only persons move a lesson towards agents: Trimtab itself (`SYSTEM`) may demote and pause.
@@ -34,7 +35,7 @@ from store.lesson_versions import MAX_CHARACTERS, SYSTEM, LessonText, Origins, S
 
 __all__ = [
     "ALLOWED", "MAX_CHARACTERS", "SYSTEM", "LessonText", "Origins", "Render", "Reviewed", "Scope", "approve", "demote",
-    "edit", "pause", "promote", "reject", "resume", "retire", "send_back", "supersede", "undo",
+    "edit", "graduate", "pause", "promote", "reject", "resume", "retire", "send_back", "supersede", "undo",
 ]  # fmt: skip
 
 
@@ -159,6 +160,13 @@ def retire(
 ) -> Reviewed:
     """Stop serving a lesson for good. Raises: as `approve`."""
     return _moved(store, "retire", lesson_id, version, operator, _said(reason), render, state="retired")
+
+
+def graduate(
+    store: Store, lesson_id: str, *, version: int, operator: str, reason: str | None = None, render: Render
+) -> Reviewed:
+    """Stop serving a lesson that a model has absorbed. Raises: as `approve`."""
+    return _moved(store, "graduate", lesson_id, version, operator, _said(reason), render, state="graduated")
 
 
 def supersede(

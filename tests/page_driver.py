@@ -78,6 +78,35 @@ def shown(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
+def labels(app: AppTest) -> str:
+    """The labels of buttons, expanders and popovers, which a browser reads as Markdown, without what is escaped."""
+    found = [element.label for element in (*app.button, *app.expander)]
+    found += [block.proto.popover.label for block in app.get("popover")]
+    return re.sub(r"\\.", "", "\n".join(found))
+
+
+def unescaped(text: str) -> str:
+    """Markdown as a reader sees it."""
+    return text.replace("\\", "")
+
+
+@contextmanager
+def untouched(store: Store) -> Iterator[None]:
+    """Nothing is written to the store in here: no table gains, loses or changes a row."""
+
+    def content() -> dict[str, Any]:
+        with store.read() as reader:
+            tables = reader.any_frame("SELECT table_name FROM duckdb_tables() WHERE NOT temporary")["table_name"]
+            return {
+                name: reader.any_frame(f'SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM "{name}" AS t').rows()
+                for name in tables
+            }
+
+    before = content()
+    yield
+    assert content() == before
+
+
 def markup(app: AppTest) -> str:
     """Only what a browser reads as Markdown, without what is escaped: text of traces must never stand in it."""
     kinds = (app.title, app.subheader, app.markdown, app.caption, app.success, app.warning, app.error, app.info)

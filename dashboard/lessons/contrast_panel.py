@@ -9,12 +9,26 @@ from dashboard import data
 from dashboard.learn import tables
 from dashboard.ui import format as fmt
 from dashboard.ui import states
-from dashboard.ui.text import one_line
-from store import contrasts
+from dashboard.ui.text import markdown_safe, one_line
+from store import contrasts, lessons
 
 __all__ = ["panel"]
 
 _SHOWN: Final = 500
+_DID: Final = {
+    "missing": "did not call {tool} where it is usual",
+    "used": "called {tool} where it is unusual",
+    "precedes": "called {tool} before any {other_tool}",
+    "order": "called {tool} before {other_tool}",
+    "repeated": "called {tool} again with the same arguments",
+    "unresolved": "left a failure of {tool} as it was",
+    "error_then_retry": "repeated the same call of {tool} after it failed",
+    "error_then_change": "called {tool} with other arguments after it failed",
+    "error_then_switch": "went on to another tool after {tool} failed",
+    "error_then_stop": "took no further action after {tool} failed",
+    "given": "gave {tool} the argument {argument}",
+    "shape": "passed {argument} to {tool} as {shape}",
+}
 
 
 def panel(agents: tuple[str, ...]) -> None:
@@ -30,8 +44,9 @@ def panel(agents: tuple[str, ...]) -> None:
         )
         return
     st.caption(f"As of {fmt.utc(run['contrasted_at'], seconds=False)}.")
-    for row in frame.iter_rows(named=True):
-        st.text(_answer(row))
+    with st.container(gap="xsmall"):
+        for row in frame.iter_rows(named=True):
+            st.text(_answer(row))
     agent = st.selectbox("Agent", frame["agent"].to_list(), key="contrast", bind="query-params")
     own = frame.filter(agent=agent).row(0, named=True)
     _set_aside(own)
@@ -60,7 +75,7 @@ def _set_aside(row: dict[str, Any]) -> None:
     st.caption(
         f"{row['used']:,} of {row['traces']:,} rollouts compared; {row['without_outcome']:,} have no outcome. "
         + (f"Set aside: {', '.join(said)}." if said else "None was set aside.")
-        + (f" {row['note']}" if row["note"] else "")
+        + (f" {markdown_safe(row['note'])}" if row["note"] else "")
     )
 
 
@@ -74,13 +89,13 @@ def _groups(frame: pl.DataFrame, held: int) -> None:
         pl.col("traces_per_day").alias("requests a day"), "rollouts", pl.col("mean_outcome").alias("mean outcome"),
         pl.col("standard_error").alias("± (1 se)"), pl.col("uncovered").alias("not covered"),
         pl.col("set_aside").alias("set aside"),
-        pl.format("step {}: {} against {}", pl.col("step"), pl.col("best_action").fill_null("nothing more"),
-                  pl.col("worst_action").fill_null("nothing more")).alias("they part at"),
-        pl.col("escalate").alias("for a person"),
+        pl.Series("they part at", [_parting(row) for row in frame.iter_rows(named=True)], dtype=pl.String),
+        *([pl.col("escalate").alias("for a person")] if frame["escalate"].null_count() < frame.height else []),
     )  # fmt: skip
     event: Any = st.dataframe(
         shown, hide_index=True, height=tables.height(shown.height), key="contrast_groups", on_select="rerun",
         selection_mode="single-row", alt=f"{shown.height} tasks with mixed outcomes, the most valuable first",
+        placeholder="",
         column_config={
             "value": st.column_config.NumberColumn(
                 format="%.2f", help="Requests a day x spread of outcomes x share that no lesson covers yet"
@@ -104,6 +119,23 @@ def _groups(frame: pl.DataFrame, held: int) -> None:
                     )  # fmt: skip
 
 
+def _parting(row: dict[str, Any]) -> str:
+    """Where the best and the worst rollout of a group first differ."""
+    if row["step"] is None:
+        return "they never part"
+    best, worst = (one_line(row[side], 40) for side in ("best_action", "worst_action"))
+    if best and best == worst:
+        return f"action {row['step']}: {best}, with other arguments"
+    return f"action {row['step']}: {best or 'nothing more'} against {worst or 'nothing more'}"
+
+
+def _did(row: dict[str, Any]) -> str:
+    """What the rollouts with a pattern did, in words."""
+    names = {name: one_line(row[name], 60) for name in ("tool", "other_tool", "argument", "shape")}
+    words = _DID.get(row["kind"])
+    return words.format(**names) if words else one_line(row["pattern"], 90)
+
+
 def _patterns(frame: pl.DataFrame, held: int) -> None:
     st.subheader("Step patterns that were tested", anchor=False)
     if frame.is_empty():
@@ -113,15 +145,22 @@ def _patterns(frame: pl.DataFrame, held: int) -> None:
         "Outcome with the pattern minus without it, within task. Predictive, not causal: nobody assigned the steps at "
         "random. q is after Benjamini-Hochberg over all patterns of the agent."
     )
+    titles = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
     shown = frame.select(
-        pl.col("pattern").map_elements(lambda text: one_line(text, 90), return_dtype=pl.String), "effect", "lower",
-        "upper", pl.col("p_value").alias("p"), pl.col("q_value").alias("q"), "survives",
+        pl.Series("rollouts that", [_did(row) for row in frame.iter_rows(named=True)], dtype=pl.String), "effect",
+        "lower", "upper", pl.col("p_value").alias("p"), pl.col("q_value").alias("q"), "survives",
         pl.col("rollouts_with").alias("with"), pl.col("rollouts_without").alias("without"),
         pl.col("informative_tasks").alias("tasks"), pl.col("explained_by").alias("explained by"),
-        pl.col("lesson_id").alias("lesson"),
+        pl.Series(
+            "lesson",
+            [one_line(titles.get(name, name), 80) if name else None for name in frame["lesson_id"]],
+            dtype=pl.String,
+        ),
     )  # fmt: skip
+    shown = shown.drop([name for name in ("explained by", "lesson") if shown[name].null_count() == shown.height])
     st.dataframe(
         shown, hide_index=True, height=tables.height(shown.height), alt=f"{shown.height} tested step patterns",
+        placeholder="",
         column_config={
             **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("effect", "lower", "upper")},
             **{name: st.column_config.NumberColumn(format="%.3f") for name in ("p", "q")},

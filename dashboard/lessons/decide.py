@@ -12,6 +12,8 @@ from dashboard.lessons.findings import standing
 from dashboard.lessons.reports import report
 from dashboard.lessons.waiting import go
 from dashboard.ui import format as fmt
+from dashboard.ui.focus import take_focus
+from dashboard.ui.text import markdown_safe
 from pipelines.lessons import review
 from store import lesson_settings
 from store.lesson_reviews import MAX_CHARACTERS, Reviewed
@@ -54,7 +56,9 @@ def decision(lesson: dict[str, Any], ids: list[str], place: int) -> None:
             on_click=go, args=(following,),
         )  # fmt: skip
     if lesson["state"] == "approved":
-        st.caption(f"Approved once, by {lesson['state_by'] or 'somebody'}; a second person has to approve it.")
+        st.caption(
+            f"Approved once, by {markdown_safe(lesson['state_by'] or 'somebody')}; a second person has to approve it."
+        )
     elif rules.two_person:
         st.caption("Two persons have to approve a lesson of this agent.")
     opened = st.session_state.get(_OPEN)
@@ -79,6 +83,7 @@ def _reason_form(lesson: dict[str, Any], action: str, following: str) -> None:
                 on_click=_with_reason, args=(lesson, action, following),
             )  # fmt: skip
             st.form_submit_button("Cancel", key=f"{action}_cancel", on_click=close)
+            take_focus(f"{action}_reason")
 
 
 def _open(action: str, lesson_id: str) -> None:

@@ -11,6 +11,7 @@ from dashboard import runtime
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import report
 from dashboard.lessons.words import FIELDS
+from dashboard.ui.focus import take_focus
 from dashboard.ui.text import clean
 from pipelines.lessons import review
 from store.lesson_reviews import MAX_CHARACTERS, LessonText, Scope
@@ -56,6 +57,7 @@ def form(lesson: dict[str, Any], close: Callable[[], None]) -> None:
                 shortcut="Ctrl+S", on_click=_save, args=(lesson, close),
             )  # fmt: skip
             st.button("Cancel", key="edit_cancel", shortcut="Esc", on_click=close)
+            take_focus("edit_form")
 
 
 def difference(before: str, after: str) -> str:

@@ -9,17 +9,48 @@ from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.lessons import lesson_actions, payoff
 from dashboard.lessons.findings import findings_panel
+from dashboard.lessons.reports import PAST
 from dashboard.lessons.words import scope_words, words_panel
 from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import clean, line, one_line
-from store import exposures, lesson_links, lesson_settings, lessons
+from store import exposures, lesson_links, lesson_settings, lessons, playbooks
 
-__all__ = ["panel"]
+__all__ = ["headline", "panel", "waits"]
 
 _LESSON: Final = "lesson"
 _STATES: Final = ("proposed", "approved", "canary", "active", "retired", "rejected", "superseded", "graduated")
+_RANKS: Final = {
+    state: rank
+    for rank, state in enumerate(
+        ("active", "canary", "approved", "proposed", "graduated", "superseded", "retired", "rejected")
+    )
+}
 _KINDS: Final = {"contrast": "hypothesis", "model": "model's draft", "agent": "agent's", "operator": "operator's"}
+
+
+def headline(served: pl.DataFrame) -> str:
+    """How many lessons agents are served, how many of them as canary (`served` are rows in these states), and what
+    keeps the others from them."""
+    if data.query(lesson_settings.of, "*").serving_off:
+        return "Nothing is served: the kill switch for every agent is on."
+    now = runtime.current().clock.now()
+    on = served.filter(pl.col("paused").is_null() & ~(pl.col("expires_at") <= now).fill_null(value=False))
+    count, canaries, held_back = on.height, on.filter(state="canary").height, served.height - on.height
+    back = f" {fmt.plural(held_back, 'more is', 'more are')} paused or expired." if held_back else ""
+    if not count:
+        return f"No lesson is served.{back}"
+    how = "" if not canaries else ", as canary" if count == 1 else ", all as canary" if canaries == count else (
+        f", {canaries:,} of them as canary"
+    )  # fmt: skip
+    return f"{fmt.plural(count, 'lesson is', 'lessons are')} served{how}.{back}"
+
+
+def waits(count: int) -> str:
+    """How many proposals wait."""
+    if not count:
+        return "Nothing waits in Review."
+    return f"{fmt.plural(count, 'proposal waits', 'proposals wait')} in Review."
 
 
 def panel(frame: pl.DataFrame, agents: tuple[str, ...]) -> None:
@@ -31,12 +62,19 @@ def panel(frame: pl.DataFrame, agents: tuple[str, ...]) -> None:
         format_func=lambda state: f"{state} {counts[state]:,}" if state in counts else state,
     )  # fmt: skip
     shown = frame.filter(pl.col("state").is_in(chosen_states)) if chosen_states else frame
+    # What agents get now comes first.
+    shown = shown.sort(pl.col("state").replace_strict(_RANKS, default=len(_RANKS)), maintain_order=True)
     ids = shown["lesson_id"].to_list()
     event: Any = st.dataframe(
         _table(shown, payoff.verdicts(agents)), key=f"library_{'-'.join(chosen_states)}", hide_index=True,
-        on_select="rerun", selection_mode="single-row", height=tables.height(shown.height),
+        on_select="rerun", selection_mode="single-row", height=tables.height(shown.height), placeholder="",
         column_config={
             "lesson": st.column_config.TextColumn(width="large"),
+            "state": st.column_config.TextColumn(width=90),
+            "payoff": st.column_config.TextColumn(width=105),
+            "effect": st.column_config.TextColumn(
+                width=150, help="Points of outcome, served minus withheld at random, with the interval"
+            ),
             "value": st.column_config.NumberColumn(
                 format="%.1f",
                 help="When proposed: requests a day x spread of outcomes x what the library does not cover.",
@@ -68,11 +106,11 @@ def _table(frame: pl.DataFrame, measured: dict[str, dict[str, Any]]) -> pl.DataF
                 "lesson": one_line(row["title"], 120),
                 "state": f"{row['state']}, paused" if served and row["paused"] else row["state"],
                 "payoff": found["verdict"] if found else ("not measured" if served else None),
-                "effect": payoff.sentence(found) if found else None,
+                "effect": payoff.short(found) if found else None,
                 "for": scope_words(row),
                 "withheld": own if served else None,
                 "kind": _kind(row),
-                "evidence": f"{row['good']} good, {row['bad']} bad",
+                "evidence": f"{row['good']} good, {row['bad']} bad" if row["good"] or row["bad"] else "none",
                 "lint": "blocked" if row["blocks"] else ("read" if row["linted"] else "not read"),
                 "value": row["value"],
                 "changed": row["updated_at"],
@@ -102,6 +140,7 @@ def _detail(lesson: dict[str, Any]) -> None:
     with left:
         with st.container(border=True):
             words_panel(lesson, now)
+            _served(lesson)
             lesson_actions.panel(lesson)
         st.subheader("What it pays", anchor=False)
         payoff.of_lesson(lesson["lesson_id"])
@@ -111,6 +150,34 @@ def _detail(lesson: dict[str, Any]) -> None:
         findings_panel(lesson)
         _links(lesson["lesson_id"])
         _history(lesson)
+
+
+def _served(lesson: dict[str, Any]) -> None:
+    """Whether agents get it now, and why not where its state says they should."""
+    if lesson["state"] not in lesson_actions.SERVED:
+        return
+    books = data.query(playbooks.latest)
+    if lesson["agent"] != "*":
+        books = books.filter(agent=lesson["agent"])
+    having = [agent for agent, entries in books.select("agent", "entries").iter_rows()
+              if any(entry.lesson_id == lesson["lesson_id"] for entry in playbooks.decode_entries(entries))]  # fmt: skip
+    if having:
+        named = f"{one_line(', '.join(having[:3]), 120)}{f' and {len(having) - 3} more' if len(having) > 3 else ''}"
+        st.text(f"Served to {named}.")
+        return
+    now = runtime.current().clock.now()
+    off = data.query(lesson_settings.of, lesson["agent"]).serving_off
+    if lesson["paused"] is not None:
+        why = f"it is paused: {clean(lesson['paused'])}"
+    elif lesson["expires_at"] is not None and lesson["expires_at"] <= now:
+        why = f"it expired on {lesson['expires_at']:%Y-%m-%d}; an edit gives it a later day"
+    elif off:
+        why = f"the kill switch is on: {clean(off)}"
+    elif books.is_empty():
+        why = "no agent has a playbook that could hold it"
+    else:
+        why = "the playbook repeats an earlier version (see Playbooks)"
+    st.text(f"{lesson['state'].capitalize()} but not served: {why}.")
 
 
 def _decisions(lesson_id: str) -> None:
@@ -125,6 +192,7 @@ def _decisions(lesson_id: str) -> None:
                 pl.col("match"), pl.col("playbook_version").alias("playbook"), pl.col("decision_id").alias("decision"),
             ),
             hide_index=True, height=tables.height(rows.height), alt="Decisions that could have served the lesson",
+            placeholder="",
             column_config={
                 "decided": st.column_config.DatetimeColumn("decided (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
                 "probability": st.column_config.NumberColumn(format="percent", help="Of serving it, before the draw"),
@@ -156,8 +224,8 @@ def _history(lesson: dict[str, Any]) -> None:
         st.caption("Nobody has reviewed it yet.")
     for row in reviews.iter_rows(named=True):
         st.text(
-            f"{fmt.utc(row['reviewed_at'], seconds=False)}  {row['action'].replace('_', ' ')} "
-            f"(version {row['version']})  {clean(row['operator'])}"
+            f"{fmt.utc(row['reviewed_at'], seconds=False)}  {PAST.get(row['action'], row['action'])} "
+            f"(version {row['version']}) by {clean(row['operator'])}"
             + (f"\n{clean(row['reason'])}" if row["reason"] else "")
         )
     standing = data.query(lessons.undoable, lesson_id=lesson_id)

@@ -13,7 +13,7 @@ from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from store import lessons, payoffs
 
-__all__ = ["VERDICTS", "headline", "of_lesson", "panel", "verdicts"]
+__all__ = ["VERDICTS", "headline", "of_lesson", "panel", "sentence", "short", "verdicts"]
 
 VERDICTS: Final = ("better", "no worse", "worse", "can't tell yet")
 _CAN_NOT_TELL: Final = "can't tell yet"
@@ -21,6 +21,7 @@ _DRAWN: Final = 20
 _MEASURES: Final = {
     "outcome": "outcome, points", "reward": "reward, points", "cost_usd": "cost, USD", "tokens": "tokens",
 }  # fmt: skip
+_COSTS: Final = {"better": "costs less", "no worse": "costs no more", "worse": "costs more"}
 _CONTROLS: Final = {
     "playbook": "All lessons together against none",
     "retry": "Repeated tasks: another try without lessons against the first",
@@ -46,8 +47,8 @@ def headline(agents: tuple[str, ...]) -> str:
     if not found:
         return "No lesson was measured yet."
     counts = {verdict: sum(row["verdict"] == verdict for row in found) for verdict in VERDICTS}
-    said = [f"{counts['better']} better", f"{counts['no worse']} no worse", f"{counts['worse']} worse"]
-    return f"Of {fmt.plural(len(found), 'measured lesson')}: {', '.join(said)}, {counts[_CAN_NOT_TELL]} can't tell yet."
+    said = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    return f"Of {fmt.plural(len(found), 'measured lesson')}: {', '.join(said)}."
 
 
 def panel(agents: tuple[str, ...], theme: Theme) -> None:
@@ -61,7 +62,6 @@ def panel(agents: tuple[str, ...], theme: Theme) -> None:
             "It needs lessons in canary or active, agents that ask /v1/steer, and outcomes of their traces.",
         )
         return
-    st.markdown(f"**{headline(agents)}**")
     st.caption(
         f"As of {fmt.utc(run['found_at'], seconds=False)}. Served minus withheld at random, by the doubly robust "
         "estimate; intervals hold at every look. Points are hundredths of the outcome's range of 0 to 1."
@@ -84,26 +84,51 @@ def of_lesson(lesson_id: str) -> None:
     top = _headline_rows(frame, ())
     for row in top.iter_rows(named=True):
         st.markdown(f"**{row['verdict'].capitalize()}**")
-        st.text(f"{one_line(row['agent'], 60)}, version {row['version']}: {sentence(row)}")
+        st.text(f"{one_line(row['agent'], 60)}, version {row['version']}: {sentence(row)}.")
     st.dataframe(
-        _measured(frame), hide_index=True, height=tables.height(frame.height), column_config=_COLUMNS,
-        alt=f"{frame.height} measurements of the lesson",
+        _measured(frame), hide_index=True, height=tables.height(frame.height), placeholder="",
+        column_config={**_COLUMNS, "effect": _WITH_INTERVAL}, alt=f"{frame.height} measurements of the lesson",
     )  # fmt: skip
     past = data.query(payoffs.history, lesson_id).filter(pl.col("measure") == "outcome")
-    if past.height > 1:
+    if past["found_at"].n_unique() > 1:
         with st.expander(f"Earlier measurements ({past.height:,})"):
-            st.dataframe(past, hide_index=True, height=tables.height(past.height), alt="Earlier measurements")
+            st.dataframe(
+                pl.DataFrame(
+                    [
+                        {"measured": row["found_at"], "version": row["version"], "estimator": row["estimator"],
+                         "verdict": row["verdict"], "effect": short(row), "served": row["served"],
+                         "withheld": row["withheld"]}
+                        for row in past.iter_rows(named=True)
+                    ]
+                ),
+                hide_index=True, height=tables.height(past.height), placeholder="", alt="Earlier measurements",
+                column_config={
+                    "measured": st.column_config.DatetimeColumn(
+                        "measured (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"
+                    ),
+                    "effect": _WITH_INTERVAL,
+                },
+            )  # fmt: skip
 
 
 def sentence(row: dict[str, Any]) -> str:
     """A row of `store.payoffs.PAYOFFS` in words: the effect with its interval and n, or why there is none."""
     n = f"{row['served']:,} served, {row['withheld']:,} withheld"
     if row["effect"] is None or row["lower"] is None:
-        return f"{row['reason'] or 'collecting'} ({n})"
-    text = f"{_points(row['effect'])} ({_points(row['lower'])} to {_points(row['upper'])}), {n}"
+        return f"{(row['reason'] or 'collecting').rstrip('.')} ({n})"
+    text = f"{fmt.points(row['effect'])} ({row['lower'] * 100:+.1f} to {row['upper'] * 100:+.1f}), {n}"
     if row["verdict"] == _CAN_NOT_TELL and row["more_decisions"]:
         text += f"; about {row['more_decisions']:,} more decisions to tell"
     return text
+
+
+def short(row: dict[str, Any]) -> str:
+    """The effect with its interval, of an outcome or reward in points: +4.4 (-5.7 to +14.4); empty without one."""
+    if row["effect"] is None or row["lower"] is None:
+        return ""
+    if row["measure"] in ("outcome", "reward"):
+        return f"{row['effect'] * 100:+.1f} ({row['lower'] * 100:+.1f} to {row['upper'] * 100:+.1f})"
+    return f"{row['effect']:+.3g} ({row['lower']:+.3g} to {row['upper']:+.3g})"
 
 
 def _headline_rows(frame: pl.DataFrame, agents: tuple[str, ...]) -> pl.DataFrame:
@@ -132,7 +157,7 @@ def _figure(frame: pl.DataFrame, theme: Theme) -> None:
         }
         for row in drawn.iter_rows(named=True)
     ]  # fmt: skip
-    figure = figures.intervals(pl.DataFrame(rows), theme, axis="points of outcome, served minus withheld", highest=None)
+    figure = figures.intervals(pl.DataFrame(rows), theme, axis="points", highest=None)
     figure.add_vline(x=0, line={"color": theme.muted, "width": 1, "dash": "dot"})
     said = "; ".join(f"{row['title']}: {sentence(row)}" for row in drawn.head(5).iter_rows(named=True))
     st.plotly_chart(figure, key="payoff_figure", config={"displayModeBar": False}, alt=f"Payoffs. {said}")
@@ -140,12 +165,15 @@ def _figure(frame: pl.DataFrame, theme: Theme) -> None:
         st.caption(f"The {_DRAWN} largest of {known.height}; the table has all.")
 
 
+_WITH_INTERVAL: Final = st.column_config.TextColumn(help="Served minus withheld at random, with the interval")
 _COLUMNS: Final = {
-    "effect": st.column_config.NumberColumn(format="%+.4g", help="Served minus withheld"),
-    "lower": st.column_config.NumberColumn(format="%+.4g"),
-    "upper": st.column_config.NumberColumn(format="%+.4g"),
+    "effect": st.column_config.NumberColumn(format="%+.1f", help="Served minus withheld at random, in points"),
+    "from": st.column_config.NumberColumn(format="%+.1f", help="Lower end of the interval, in points"),
+    "to": st.column_config.NumberColumn(format="%+.1f", help="Upper end of the interval, in points"),
+    "served": st.column_config.NumberColumn(format="localized"),
+    "withheld": st.column_config.NumberColumn(format="localized"),
     "detectable": st.column_config.NumberColumn(
-        format="%.3g", help="The smallest effect that these numbers would find four times in five"
+        format="%.3g", help="The smallest effect that these numbers would find four times in five, as a share"
     ),
     "more decisions": st.column_config.NumberColumn(format="localized", help="Expected until a verdict"),
     "fixed": st.column_config.NumberColumn(help="Repeated tasks that only went well with it"),
@@ -156,19 +184,22 @@ _COLUMNS: Final = {
 
 
 def _table(frame: pl.DataFrame) -> None:
-    shown = frame.select(pl.col("title").map_elements(one_line, return_dtype=pl.String).alias("lesson"), *_NUMBERS)
+    shown = frame.select(
+        pl.col("title").map_elements(one_line, return_dtype=pl.String).alias("lesson"), pl.col("agent"),
+        pl.col("verdict"), pl.col("effect") * 100, pl.col("lower").alias("from") * 100,
+        pl.col("upper").alias("to") * 100, *_NUMBERS,
+    )  # fmt: skip
     order = [VERDICTS.index(verdict) for verdict in ("worse", "better", "no worse", _CAN_NOT_TELL)]
     rank = {VERDICTS[place]: number for number, place in enumerate(order)}
     shown = shown.sort(pl.col("verdict").replace_strict(rank), -pl.col("effect").fill_null(0.0).abs())
     st.dataframe(
-        shown, hide_index=True, height=tables.height(shown.height), column_config=_COLUMNS,
+        shown, hide_index=True, height=tables.height(shown.height), column_config=_COLUMNS, placeholder="",
         alt=f"{shown.height} lessons with effect, interval, verdict and cost",
     )  # fmt: skip
 
 
 _NUMBERS: Final = (
-    pl.col("agent"), pl.col("verdict"), pl.col("effect"), pl.col("lower"), pl.col("upper"), pl.col("served"),
-    pl.col("withheld"), pl.col("minimum_detectable").alias("detectable"),
+    pl.col("served"), pl.col("withheld"), pl.col("minimum_detectable").alias("detectable"),
     pl.col("more_decisions").alias("more decisions"), pl.col("fixed"), pl.col("broke"),
     pl.col("tokens_per_decision").alias("tokens"), pl.col("usd_per_decision").alias("USD"),
     pl.col("reason").alias("why no number"),
@@ -176,9 +207,13 @@ _NUMBERS: Final = (
 
 
 def _measured(frame: pl.DataFrame) -> pl.DataFrame:
+    costs = pl.col("measure").is_in(["cost_usd", "tokens"])
+    verdict = pl.when(costs).then(pl.col("verdict").replace(_COSTS)).otherwise("verdict").alias("verdict")
+    effect = pl.Series("effect", [short(row) for row in frame.iter_rows(named=True)], dtype=pl.String)
     return frame.select(
-        pl.col("agent"), pl.col("segment").fill_null("everybody"), pl.col("version"),
-        pl.col("measure").replace_strict(_MEASURES, default=None).alias("of"), pl.col("estimator"), *_NUMBERS[1:],
+        pl.col("measure").replace_strict(_MEASURES, default=None).alias("of"),
+        pl.col("segment").fill_null("everybody"), verdict, effect, pl.col("estimator"), pl.col("version"),
+        pl.col("agent"), *_NUMBERS,
     )  # fmt: skip
 
 
@@ -191,8 +226,4 @@ def _controls(frame: pl.DataFrame) -> None:
     for row in rows.iter_rows(named=True):
         with st.container(gap=None):
             st.caption(_CONTROLS.get(row["kind"], row["kind"]))
-            st.text(f"{one_line(row['agent'], 60)}: {row['verdict']}; {sentence(row)}")
-
-
-def _points(value: float) -> str:
-    return f"{value * 100:+.1f} points"
+            st.text(f"{one_line(row['agent'], 60)}, {row['verdict']}: {sentence(row)}.")

@@ -1,7 +1,7 @@
 """Playbooks: what an agent is served now, every version there was, going back to one, and the kill switch."""
 
 from difflib import unified_diff
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 import streamlit as st
@@ -9,9 +9,10 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.lessons.reports import PAST
 from dashboard.ui import format as fmt
 from dashboard.ui import states
-from dashboard.ui.text import block, clean, one_line
+from dashboard.ui.text import block, clean, markdown_safe, one_line
 from pipelines.lessons import review
 from store import lesson_settings, lessons, playbooks
 from store.playbooks import Playbook
@@ -20,15 +21,24 @@ __all__ = ["difference", "panel"]
 
 _WHOLE: Final = 100_000
 _EVERY: Final = "*"
+_CAUSES: Final = {
+    "settings": "settings changed", "payoffs": "new payoffs", "expired": "a lesson expired",
+    "serving off": "serving switched off", "serving on": "serving switched on", "unpin": "unpinned",
+}  # fmt: skip
 
 
 def panel(books: pl.DataFrame) -> None:
     """The playbook of one agent (`books` are the newest versions, columns `store.playbooks.VERSIONS`)."""
-    _everything()
+    off = data.query(lesson_settings.of, _EVERY).serving_off
+    if off:
+        st.error("Nothing is served to any agent: the kill switch for everything is on.", icon=":material/power_off:")
+        st.text(clean(off))
     if books.is_empty():
         states.nothing(
             "No playbook yet", "A playbook is written when the first lesson of an agent is approved in Review."
         )
+        with st.container(horizontal=True):
+            _kill_button(_EVERY, "every agent", bool(off))
         return
     agent = st.selectbox("Agent", books["agent"].to_list(), key="playbook", bind="query-params")
     versions = data.query(playbooks.versions, agent)
@@ -36,11 +46,11 @@ def panel(books: pl.DataFrame) -> None:
     if held is None:
         return
     _now(held)
-    _switch(agent, held)
-    block(held.body, limit=_WHOLE, empty="Empty: nothing is served to this agent.")
+    _switches(agent, held, bool(off))
+    block(held.body, limit=_WHOLE, empty="The text is empty.")
     st.caption(
-        "The text of GET /v1/playbooks, character by character. Answers of /v1/steer hold those of its lessons that "
-        "match the request, fit the budget and are not withheld."
+        "The text of GET /v1/playbooks, character by character: active lessons only. Answers of POST /v1/steer hold "
+        "the lessons, canaries too, that match the request, fit the budget and are not withheld."
     )
     _versions(agent, versions, held)
 
@@ -57,38 +67,31 @@ def _now(held: Playbook) -> None:
         f"tokens in the block, {held.settings.token_budget:,} fit in an answer."
     )
     st.caption(
-        f"Since {fmt.utc(held.created_at, seconds=False)}. {fmt.percent(held.settings.empty_share)} of decisions get "
+        f"Since {fmt.utc(held.created_at, seconds=False)}. {held.settings.empty_share * 100:g} % of decisions get "
         "no lesson at all, to compare with."
     )
     if held.settings.off:
-        st.error("The kill switch is on: nothing is served.", icon=":material/power_off:")
+        st.error("The kill switch is on: nothing is served to this agent.", icon=":material/power_off:")
         st.text(clean(held.settings.off))
     if held.settings.pinned is not None:
         st.warning(
             f"Pinned: this repeats version {held.settings.pinned} until it is unpinned.", icon=":material/push_pin:"
         )
+    titles = _titles() if held.settings.left_out else {}
     for lesson_id, why in held.settings.left_out.items():
-        st.text(f"Left out: {one_line(lesson_id, 40)}: {one_line(why, 300)}")
+        st.text(f"Left out “{one_line(titles.get(lesson_id, lesson_id), 60)}”: {one_line(why, 300)}")
 
 
-def _switch(agent: str, held: Playbook) -> None:
+def _switches(agent: str, held: Playbook, everything_off: bool) -> None:
     with st.container(horizontal=True):
         if held.settings.pinned is not None:
             st.button(
                 "Unpin: serve what is approved now", key="unpin", icon=":material/keep_off:", on_click=_unpin,
                 args=(agent,),
             )  # fmt: skip
-        _kill_button(agent, one_line(agent, 40), bool(held.settings.off))
-
-
-def _everything() -> None:
-    """The switch for every agent, on top whatever is chosen."""
-    off = data.query(lesson_settings.of, _EVERY).serving_off
-    if off:
-        st.error("Nothing is served to any agent: the kill switch for everything is on.", icon=":material/power_off:")
-        st.text(clean(off))
-    with st.container(horizontal=True):
-        _kill_button(_EVERY, "every agent", bool(off))
+        own = {row["agent"]: row["serving_off"] for row in data.query(lesson_settings.listed).to_dicts()}.get(agent)
+        _kill_button(agent, markdown_safe(one_line(agent, 40)), bool(own))
+        _kill_button(_EVERY, "every agent", everything_off)
 
 
 def _kill_button(agent: str, name: str, off: bool) -> None:
@@ -109,18 +112,21 @@ def _kill_button(agent: str, name: str, off: bool) -> None:
 
 def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
     st.subheader("Versions", anchor=False)
+    titles = _titles()
     st.dataframe(
         versions.select(
             "version",
             pl.col("created_at").alias("written"),
-            pl.col("cause").alias("because of"),
-            pl.col("lesson_ids").list.len().alias("lessons"),
+            pl.Series("because of", [_because(cause, titles) for cause in versions["cause"]], dtype=pl.String),
+            pl.Series("lessons", [len(playbooks.decode_entries(row)) for row in versions["entries"]], dtype=pl.Int64),
             "tokens",
         ),
         hide_index=True,
         height=tables.height(versions.height),
+        placeholder="",
         column_config={
-            "written": st.column_config.DatetimeColumn("written (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
+            "because of": st.column_config.TextColumn(width="large"),
+            "written": st.column_config.DatetimeColumn("written (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
         },
         alt=f"{versions.height} versions of the playbook",
     )
@@ -146,7 +152,7 @@ def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
 
 def _entries(agent: str, before: int, after: int) -> None:
     found = data.query(playbooks.difference, agent, before, after)
-    titles: dict[str, Any] = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+    titles = _titles()
     parts = [
         f"{fmt.plural(len(rows), 'lesson')} {word}: "
         + ", ".join(one_line(titles.get(entry.lesson_id, entry.lesson_id), 60) for entry in rows[:5])
@@ -161,6 +167,18 @@ def _entries(agent: str, before: int, after: int) -> None:
         st.text(part)
     if found.settings is not None:
         st.caption("The settings differ too: token budget, share without lessons, kill switch or pin.")
+
+
+def _titles() -> dict[str, str]:
+    return dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+
+
+def _because(cause: str, titles: dict[str, str]) -> str:
+    """Why a version was written, with the title of a lesson in place of its id."""
+    action, _, lesson_id = cause.partition(" ")
+    if lesson_id in titles:
+        return f"{PAST.get(action, action)}: {one_line(titles[lesson_id], 80)}"
+    return one_line(_CAUSES.get(cause, cause), 120)
 
 
 def _said(made: dict[str, int], what: str) -> str:

@@ -24,13 +24,16 @@ def reach_panel(lesson: dict[str, Any]) -> None:
     tokens = _tokens(lesson)
     st.caption(f"Blast radius, last {lessons.BLAST_DAYS} days")
     st.text(scope_words(lesson))
-    left, middle, right = st.columns(3)
-    left.metric("requests per day", _per_day(reach.traces_per_day), help=f"{fmt.count(reach.traces)} traces in all")
-    middle.metric("users", fmt.count(reach.users), help="Users named by these traces")
-    right.metric(
-        "tokens per day", fmt.count(round(tokens * reach.traces_per_day)),
-        help=f"About {tokens} tokens in each answer, if every one of these requests matches.",
-    )  # fmt: skip
+    with st.container(horizontal=True, gap="large"):
+        st.metric(
+            "requests per day", _per_day(reach.traces_per_day), help=f"{fmt.count(reach.traces)} traces in all",
+            width="content",
+        )  # fmt: skip
+        st.metric("users", fmt.count(reach.users), help="Users named by these traces", width="content")
+        st.metric(
+            "tokens per day", fmt.count(round(tokens * reach.traces_per_day)), width="content",
+            help=f"About {tokens} tokens in each answer, if every one of these requests matches.",
+        )  # fmt: skip
     if reach.traces == 0:
         latest = fmt.relative(reach.latest, now) if reach.latest else "never"
         st.caption(f"No such trace in these days; the newest is of {latest}.")

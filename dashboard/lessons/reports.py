@@ -9,7 +9,7 @@ __all__ = ["PAST", "report"]
 PAST: Final = {
     "approve": "approved", "reject": "rejected", "send_back": "sent back", "edit": "edited", "promote": "promoted",
     "demote": "demoted", "pause": "paused", "resume": "resumed", "retire": "retired", "supersede": "superseded",
-    "undo": "taken back",
+    "graduate": "graduated", "undo": "taken back",
 }  # fmt: skip
 
 

@@ -64,11 +64,16 @@ def panel(agents: list[str]) -> None:
 def _in_force(held: LessonSettings) -> None:
     st.markdown(
         f"**{'Two persons have' if held.two_person else 'One person has'} to approve a lesson.** Canaries are "
-        f"withheld from {fmt.percent(held.canary_holdout)} of decisions, active lessons from "
-        f"{fmt.percent(held.active_holdout)}, everything from {fmt.percent(held.empty_share)}; "
+        f"withheld from {_share(held.canary_holdout)} of decisions, active lessons from "
+        f"{_share(held.active_holdout)}; {_share(held.empty_share)} of decisions get no lesson at all. "
         f"{held.token_budget:,} tokens fit in an answer. Measured harm "
         f"{'demotes a lesson by itself' if held.automatic_demotion else 'is shown and demotes nothing by itself'}."
     )
+
+
+def _share(share: float) -> str:
+    """A share that somebody set, as it was set: 20 %."""
+    return f"{share * 100:g} %"
 
 
 def _save(agent: str, mark: str) -> None:

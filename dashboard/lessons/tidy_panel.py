@@ -9,7 +9,7 @@ from dashboard import data, runtime
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
 from dashboard.ui import states
-from dashboard.ui.text import clean, one_line
+from dashboard.ui.text import clean, markdown_safe, one_line
 from pipelines.lessons import review
 from store import distil_reviews, distilling, lessons
 from store.distil_reviews import Preview
@@ -35,7 +35,7 @@ def panel(agents: tuple[str, ...]) -> None:
             "other or have no effect. It proposes; you decide.",
         )
         return
-    st.caption(f"As of {fmt.utc(run['found_at'], seconds=False)}: {clean(run['message'])}")
+    st.caption(f"As of {fmt.utc(run['found_at'], seconds=False)}: {markdown_safe(run['message'])}")
     if frame.is_empty():
         states.nothing("Nothing to tidy", "No proposal of the last run waits for you.")
     titles: dict[str, Any] = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())

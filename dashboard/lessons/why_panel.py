@@ -2,10 +2,12 @@
 
 from typing import Final
 
+import polars as pl
 import streamlit as st
 
-from dashboard import data, runtime
+from dashboard import data
 from dashboard.learn import tables
+from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import clean, one_line
 from pipelines.lessons.serving import why
@@ -16,18 +18,21 @@ from store.errors import NotFound
 __all__ = ["panel"]
 
 _RECENT: Final = 20
+_ASKED: Final = "decision"
+_TABLE: Final = "why_latest"
 _ICONS: Final = {"served": ":material/check_circle:", "withheld": ":material/shuffle:"}
 
 
 def panel(agents: tuple[str, ...]) -> None:
     """A field for an id, the latest decisions to choose from, and the answer."""
     asked = st.text_input(
-        "Decision or trace", key="decision", bind="query-params", placeholder="the id of a decision or of a trace",
+        "Decision or trace", key=_ASKED, bind="query-params", placeholder="the id of a decision or of a trace",
         max_chars=512,
     )  # fmt: skip
     if not asked.strip():
         _latest(agents)
         return
+    st.button("Show the latest decisions", key="why_clear", icon=":material/arrow_back:", on_click=_clear)
     with states.guarded("The decision", key="why"):
         found = _explained(asked.strip())
         if found is None:
@@ -58,7 +63,10 @@ def _decision_of(trace_id: str) -> str | None:
 def _answer(found: Explained) -> None:
     served = [reason for reason in found.reasons if reason.outcome == "served"]
     book = f"playbook version {found.playbook_version}" if found.playbook_version else "no playbook"
-    st.markdown(f"**{len(served)} of {len(found.reasons)} lessons were served**")
+    if found.reasons:
+        st.markdown(f"**{len(served)} of {fmt.plural(len(found.reasons), 'lesson')} served**")
+    else:
+        st.markdown("**No lesson could have been served**")
     st.text(f"{one_line(found.agent, 60)}, {book}, decision {one_line(found.decision_id, 60)}")
     if not found.input_known:
         st.caption(
@@ -82,12 +90,26 @@ def _latest(agents: tuple[str, ...]) -> None:
             "No decision was made yet", "An agent that asks POST /v1/steer before it acts gets lessons with the answer."
         )
         return
-    st.caption("The latest decisions. Copy an id, or open a trace and take its decision from there.")
+    st.caption(f"The latest {fmt.plural(frame.height, 'decision')}. Choose one, or paste an id above.")
     st.dataframe(
-        frame.select("decided_at", "decision_id", "agent", "user_id", "task", "arm"), hide_index=True,
-        height=tables.height(frame.height), alt=f"The latest {frame.height} decisions",
+        frame.select(
+            "decided_at", pl.col("decision_id").alias("decision"), "agent", pl.col("user_id").alias("user"), "task",
+            "arm",
+        ),
+        hide_index=True, height=tables.height(frame.height), alt=f"The latest {frame.height} decisions",
+        key=_TABLE, on_select=lambda: _choose(frame["decision_id"].to_list()), selection_mode="single-row",
+        placeholder="",
         column_config={
             "decided_at": st.column_config.DatetimeColumn("decided (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
         },
     )  # fmt: skip
-    st.caption(f"Store {one_line(str(runtime.current().settings.db), 120)}")
+
+
+def _choose(ids: list[str]) -> None:
+    chosen = st.session_state[_TABLE].selection.rows
+    if chosen and chosen[0] < len(ids):
+        st.session_state[_ASKED] = ids[chosen[0]]
+
+
+def _clear() -> None:
+    st.session_state[_ASKED] = ""

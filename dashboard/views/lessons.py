@@ -5,11 +5,12 @@ from collections.abc import Callable
 import polars as pl
 import streamlit as st
 
-from dashboard import data, runtime
+from dashboard import data
 from dashboard.learn import actions
 from dashboard.lessons import (
     contrast_panel,
     drafting_panel,
+    graduate_panel,
     library,
     payoff,
     playbook_panel,
@@ -19,10 +20,8 @@ from dashboard.lessons import (
     why_panel,
 )
 from dashboard.ui import filters, states, theme
-from dashboard.ui import format as fmt
 from store import lessons, playbooks
 
-now = runtime.current().clock.now()
 selection = filters.current()
 agents = selection.scope.agents
 
@@ -56,14 +55,10 @@ with states.guarded("The lessons", key="lessons"):
             "them. Proposals wait in Review; what you approve there is served to the agent. You can write one too.",
         )
     else:
-        canaries = served.filter(state="canary").height
-        st.markdown(
-            f"**{fmt.plural(served.height, 'lesson')} served, {canaries} of them as canary. "
-            f"{payoff.headline(agents)}** "
-            f"{fmt.plural(waiting, 'proposal')} wait{'s' if waiting == 1 else ''} in Review. As of {now:%H:%M} UTC."
-        )
-    with st.container(horizontal=True):
-        st.page_link("views/review.py", label=f"Review {waiting:,} waiting", icon=":material/rate_review:")
+        st.markdown(f"**{library.headline(served)} {payoff.headline(agents)}** {library.waits(waiting)}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = f"Review: {waiting:,} waiting" if waiting else "Review"
+        st.page_link("views/review.py", label=label, icon=":material/rate_review:")
         proposing.button(agents)
     panels: dict[str, Callable[[], None]] = {
         "Library": lambda: library.panel(frame, agents) if frame.height else None,
@@ -72,6 +67,7 @@ with states.guarded("The lessons", key="lessons"):
         "Why": lambda: why_panel.panel(agents),
         "Contrasts": contrasts_tab,
         "Tidy": lambda: tidy_panel.panel(agents),
+        "Graduate": lambda: graduate_panel.panel(agents),
         "Rules": rules_tab,
     }
     for name, tab in zip(

@@ -65,4 +65,7 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+    for size, unit, one in ((604_800, "weeks", "week"), (86_400, "days", "day"), (3_600, "h", "hour"), (60, "min", "")):
+        if seconds >= size:
+            return one if one and seconds == size else f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"

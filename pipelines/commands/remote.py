@@ -102,6 +102,13 @@ class RemoteOperations:
         )
         return shown
 
+    def graduate(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
+        """An action of graduation, done by the server."""
+        # An export reads and redacts thousands of traces before it answers.
+        answer = self._whole("POST", "/control/graduate", {"action": action, "told": told}, None)
+        done: dict[str, Any] = json.loads(answer)
+        return done
+
     def _events(self, path: str, body: dict[str, Any]) -> Generator[Event]:
         """The events of a stream. Raises: `ServerError` when the stream breaks off before its end."""
         connection = self._connection(_SILENCE_SECONDS)

@@ -25,8 +25,8 @@ from store.lesson_versions import EVERY_AGENT
 from store.playbooks import Rendered
 
 __all__ = [
-    "approve", "demote", "edit", "expire", "findings", "pause", "promote", "reject", "render", "rerender", "resume",
-    "retire", "send_back", "supersede", "undo",
+    "approve", "demote", "edit", "expire", "findings", "graduate", "pause", "promote", "reject", "render", "rerender",
+    "resume", "retire", "send_back", "supersede", "undo",
 ]  # fmt: skip
 
 
@@ -134,6 +134,11 @@ def resume(store: Store, lesson_id: str, *, version: int, operator: str, reason:
 def retire(store: Store, lesson_id: str, *, version: int, operator: str, reason: str | None = None) -> Reviewed:
     """Stop serving a lesson for good. Raises: `NotFound`; `ActionRefused`."""
     return lesson_reviews.retire(store, lesson_id, version=version, operator=operator, reason=reason, render=render)
+
+
+def graduate(store: Store, lesson_id: str, *, version: int, operator: str, reason: str | None = None) -> Reviewed:
+    """Stop serving a lesson that a model was trained on and does without. Raises: as `retire`."""
+    return lesson_reviews.graduate(store, lesson_id, version=version, operator=operator, reason=reason, render=render)
 
 
 def supersede(

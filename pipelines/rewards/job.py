@@ -52,19 +52,35 @@ def run(context: "JobContext") -> JobResult:
     if traces == 0:
         return JobResult(0, "There are no traces yet.")
     active = reward_versions.active(context.store)
-    why = versions.due(active, context.clock.now(), traces=traces, signals=signals)
+    newest = reward_versions.versions(context.store, 1)
+    why = versions.due(
+        active, context.clock.now(), traces=traces, signals=signals,
+        newest=newest.row(0, named=True) if newest.height else None,
+    )  # fmt: skip
     if why is None and active is not None:
         scored = _score(context, active)
         if scored is not None:
             return scored
         why = "the version in use has no stored parameters"
+    notes = []
     if signals and traces >= trace_model.TraceModelConfig().min_traces:
         try:
-            return _fit(context, active, why or "")
+            return _kept_up(context, active, _fit(context, active, why or ""))
         except FitRefused as refused:
-            note = {"agent": "all agents", "reason": refused.reason, "text": str(refused)}
-            return _fall_back(context, active, [note])
-    return _fall_back(context, active, [])
+            notes = [{"agent": "all agents", "reason": refused.reason, "text": str(refused)}]
+    return _kept_up(context, active, _fall_back(context, active, notes))
+
+
+def _kept_up(context: "JobContext", held: dict[str, Any] | None, made: JobResult) -> JobResult:
+    """What was made. Where it did not take the place of the version `held`, that one scores what is new: a version may
+    wait for an operator for days, and meanwhile arms, guardrails and lessons go by the one in use."""
+    active = reward_versions.active(context.store)
+    if held is None or active is None or active["reward_model_id"] != held["reward_model_id"]:
+        return made
+    scored = _score(context, active, begin=0.95)
+    if scored is None or not scored.rows:
+        return made
+    return JobResult(made.rows + scored.rows, f"{made.message} {scored.message}" if made.rows else scored.message)
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,7 @@ def _said(model: int, fitted: Refit, decision: versions.Decision) -> JobResult:
     )
 
 
-def _score(context: "JobContext", active: dict[str, Any]) -> JobResult | None:
+def _score(context: "JobContext", active: dict[str, Any], begin: float = 0.1) -> JobResult | None:
     """Score what came since the version in use was last applied; None when it cannot be."""
     store, model_id = context.store, int(active["reward_model_id"])
     state = reward_versions.model_state(store, model_id)
@@ -188,11 +204,12 @@ def _score(context: "JobContext", active: dict[str, Any]) -> JobResult | None:
         return None
     kept = json.loads(state)
     selection = Selection(**{name: tuple(values) for name, values in kept["selection"].items()})
-    context.progress(0.1, "scoring new and changed traces")
+    context.progress(begin, "scoring new and changed traces")
     fresh, publication = context.compute(_score_fresh, store, kept, selection, int(active["publication"]))
     if fresh.is_empty():
         return JobResult(0, "Nothing changed: the version in use holds.")
-    written = rewards.extend(store, model_id, fresh, publication=publication, progress=_writing(context, 0.9))
+    report = _writing(context, max(0.9, begin))
+    written = rewards.extend(store, model_id, fresh, publication=publication, progress=report)
     return JobResult(written, f"Version {model_id} scored {written:,} new or changed traces.")
 
 

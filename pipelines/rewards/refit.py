@@ -279,11 +279,7 @@ def _levels(rewarded: pl.DataFrame, model: TraceModel, evidence: Evidence) -> pl
             "agent",
             level=pl.when(pl.col("total") > 0.0)
             .then(
-                (
-                    pl.col("total")
-                    + effects.users.variance * pl.col("user_id")
-                    + effects.tasks.variance * pl.col("task")
-                )
+                (pl.col("total") + effects.users.variance * pl.col("user_id") + effects.tasks.variance * pl.col("task"))
                 / pl.col("total") ** 2
             )
             .otherwise(most)

@@ -1,10 +1,11 @@
 """Whether a new version of the reward model takes over by itself, and when one is fitted anew.
 
 The first version takes over, and so does the first model of single traces after the fallback, which is in use for want
-of data only. A refit of the method in use takes over when it is not worse on held-out people and tasks: neither its
-Brier score nor its log loss may be above the present one's by more than `TOLERANCE` and by more than chance (one-sided
-95 % of the difference, from the stored intervals). Anything else waits for an operator, and so does every refit while
-the version in use is one that an operator chose over a newer one.
+of data only; the fallback's own refits do too, as it has no rewards for traces that it has not seen. A refit of a model
+takes over when it is not worse on held-out people and tasks: neither its Brier score nor its log loss may be above the
+present one's by more than `TOLERANCE` and by more than chance (one-sided 95 % of the difference, from the stored
+intervals). Anything else waits for an operator, and so does every refit while the version in use is one that an
+operator chose over a newer one; the version in use goes on scoring what is new (`job`).
 """
 
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ def decide(
     version = active["reward_model_id"]
     if active["decided_by"] is not None and newest is not None and newest > version:
         return Decision(False, f"{active['decided_by']} put version {version} in use in place of a newer one")
+    if active["method"] == method == "empirical_bayes":
+        return Decision(True, f"the means of version {version}, of all that is known now")
     if active["method"] != method:
         if active["method"] == "empirical_bayes" and active["decided_by"] is None:
             return Decision(True, f"version {version} was in use only while there was too little data for this method")
@@ -67,18 +70,22 @@ def decide(
     return Decision(True, f"not worse than version {version} on held-out people and tasks: {', '.join(compared)}")
 
 
-def due(active: dict[str, Any] | None, now: datetime, *, traces: int, signals: int) -> str | None:
+def due(
+    active: dict[str, Any] | None, now: datetime, *, traces: int, signals: int, newest: dict[str, Any] | None = None
+) -> str | None:
     """Why a version is to be fitted anew now; None when new traces can be scored with the present one.
 
-    `traces` and `signals` are what the store holds now, against what the version in use was fitted on.
+    `traces` and `signals` are what the store holds now, against what the `newest` version was fitted on (None: that in
+    use): one that waits for an operator is not fitted again on every run.
     """
     if active is None:
         return "there is no version yet"
     if active["method"] == "empirical_bayes":
         return "the present method only ever fits anew"
-    if now - active["fitted_at"] >= REFIT_AFTER:
+    latest = newest or active
+    if now - latest["fitted_at"] >= REFIT_AFTER:
         return "the nightly fit"
-    for noun, have, had in (("traces", traces, active["traces"]), ("signals", signals, active["signals"])):
+    for noun, have, had in (("traces", traces, latest["traces"]), ("signals", signals, latest["signals"])):
         if abs(have - had) > _GROWTH * max(had, 1):
             return f"{have:,} {noun} against {had:,} when it was fitted"
     return None

@@ -29,8 +29,8 @@ class UnknownAgent(TrimtabError):
     def __init__(self, agent: str) -> None:
         self.agent = agent
         super().__init__(
-            f"There is no policy for the agent {agent[:100]!r}. It has one once it has an enabled arm; until then run "
-            "what it runs by default."
+            f"There is no policy for the agent {agent[:100]!r}. It has one once it has an enabled arm or a lesson that "
+            "is served; until then run what it runs by default."
         )
 
 

@@ -373,8 +373,15 @@ def test_the_registry_is_in_the_order_of_its_dependencies() -> None:
         seen.add(name)
     assert seen == {
         "inbox", "pull", "link-signals", "tasks", "judges", "rewards", "transitions", "credit", "failures",
-        "signal-yield", "hacking-watch", "lessons", "preferences", "drift", "guardrails", "policies", "exploration",
+        "signal-yield", "hacking-watch", "lessons", "draft-lessons", "preferences", "drift", "guardrails",
+        "lesson-expiry", "policies", "exploration", "payoffs", "distil", "graduate",
     }  # fmt: skip
+    # Rollouts that failed through no fault of the agent are set aside by their labels.
+    assert "failures" in REGISTRY["lessons"].after
+    # What reads results without `after` (it asks whether there is work) comes behind them in a round all the same.
+    order = list(REGISTRY)
+    assert order.index("lessons") < order.index("draft-lessons")
+    assert order.index("lesson-expiry") < order.index("policies")
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "inbox"])

@@ -217,3 +217,51 @@ def test_jobs_that_read_data_wait_for_agents_ten_minutes_at_most(store: Store, c
     assert schedule.look("reader") is None
     saturated = False
     assert schedule.look("reader") is not None
+
+
+def _chain(
+    store: Store, upstream: Callable[[JobContext], JobResult], every: timedelta = timedelta(days=1)
+) -> tuple[Schedule, Runner]:
+    """A job `up` of every minute, and `down`, by default of every day, which reads its results; both have work."""
+    up = Job("up", "up", "Works.", timedelta(minutes=1), upstream, True, has_work=lambda *_: True)
+    down = Job("down", "down", "Works.", every, nothing, True, after=("up",), has_work=lambda *_: True)
+    runner = Runner(store, Settings(), registry={"up": up, "down": down})
+    return Schedule(store, runner), runner
+
+
+def test_a_job_goes_behind_those_whose_results_it_reads(store: Store, clock: FixedClock) -> None:
+    schedule, _ = _chain(store, nothing)
+    assert schedule.look("down") is None, "up is due: what it will write is not there yet"
+    assert schedule.look("up") is not None
+    assert schedule.look("down") is not None
+    clock.moment += timedelta(days=1)
+    assert [schedule.look(name) is not None for name in ("down", "up", "down")] == [False, True, True]
+
+
+@pytest.mark.parametrize(("every", "longest"), [(1440, 10), (3, 3)])
+def test_a_job_waits_while_one_whose_results_it_reads_runs(
+    store: Store, clock: FixedClock, every: int, longest: int
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_: JobContext) -> JobResult:
+        begun.set()
+        assert go_on.wait(LIMIT)
+        return JobResult(0, "")
+
+    schedule, runner = _chain(store, slow, timedelta(minutes=every))
+    runner.start("up")
+    assert begun.wait(LIMIT)
+    for _ in range(longest):
+        assert schedule.look("down") is None
+        clock.moment += timedelta(minutes=1)
+    # Not for ever: what always runs would never let it.
+    assert schedule.look("down") is not None
+    go_on.set()
+    runner.close(LIMIT)
+
+
+def test_a_job_does_not_wait_for_one_that_fails(store: Store) -> None:
+    schedule, _ = _chain(store, wrong)
+    assert schedule.look("up") is not None
+    assert schedule.look("down") is not None

@@ -14,7 +14,7 @@ from store.lesson_reviews import ALLOWED, SYSTEM, LessonText, Origins, Scope
 STATES = ("proposed", "approved", "canary", "active", "retired", "rejected", "superseded", "graduated")
 LEADS_TO = {
     "approve": "active", "reject": "rejected", "send_back": "proposed", "promote": "active", "demote": "retired",
-    "retire": "retired", "supersede": "superseded",
+    "retire": "retired", "supersede": "superseded", "graduate": "graduated",
 }  # fmt: skip
 
 

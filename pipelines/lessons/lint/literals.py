@@ -14,7 +14,7 @@ from pipelines.lessons.lint.findings import Finding, fields
 from pipelines.lessons.lint.material import Material
 from store.lesson_reviews import LessonText
 
-__all__ = ["Literal", "find_literals", "findings", "plain_numbers"]
+__all__ = ["Literal", "find_literals", "findings", "located", "plain_numbers"]
 
 _MONTH: Final = (
     "(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|"
@@ -126,6 +126,11 @@ class Literal:
 def find_literals(text: str) -> list[Literal]:
     """Literals of `text` in order of appearance; a span of text is reported once, under the first form that fits."""
     return [literal for _, _, literal in _spans(text)]
+
+
+def located(text: str) -> list[tuple[int, int, Literal]]:
+    """(start, end, literal) of what `find_literals` finds."""
+    return _spans(text)
 
 
 def plain_numbers(text: str) -> list[str]:

@@ -62,7 +62,8 @@ def run(context: "JobContext") -> JobResult:
     told = [f"Measured {counted}."]
     if demoted:
         told.append(f"Retired on measured harm: {', '.join(demoted)}.")
-    told.append(f"{len(made)} playbooks have new payoffs." if made else "No playbook changed.")
+    if made or not demoted:
+        told.append(f"{len(made)} playbooks have new payoffs." if made else "No playbook changed.")
     return JobResult(names.height, " ".join(told))
 
 

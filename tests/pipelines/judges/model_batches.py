@@ -9,11 +9,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tests.pipelines.judges.model_tuning import TuningDesk
+
 Answer = tuple[int, bytes]
 
 
 class Desk:
     def __init__(self) -> None:
+        self.tuning = TuningDesk(self)
         self.files: dict[str, tuple[str, bytes]] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.faults: dict[str, list[object]] = {}
@@ -81,17 +84,20 @@ class Desk:
                 return _ok({"object": "list", "data": shown, "has_more": False})
             case "GET", ["batches", name] if name in self.batches:
                 return _ok(self.batches[name])
+        answer = self.tuning.serve(method, route, body)
+        if answer is not None:
+            return answer
         return 404, json.dumps({"error": {"message": f"no route {method} {route}", "type": "not_found"}}).encode()
 
     def _upload(self, headers: dict[str, str], body: bytes) -> Answer:
         boundary = re.search(r"boundary=(\S+)", headers["content-type"])[1].strip('"').encode()  # type: ignore[index]
         fields: dict[str, tuple[str, bytes]] = {}
         for part in body.split(b"--" + boundary)[1:-1]:
-            head, _, content = part.strip(b"\r\n").partition(b"\r\n\r\n")
+            head, _, content = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
             name = re.search(rb'name="([^"]*)"', head)[1].decode()  # type: ignore[index]
             filename = re.search(rb'filename="([^"]*)"', head)
             fields[name] = (filename[1].decode() if filename else "", content)
-        assert fields["purpose"][1] == b"batch"
+        assert fields["purpose"][1] in (b"batch", b"fine-tune")
         name, content = fields["file"]
         return _ok(_file(self._keep(name, content), name, content))
 

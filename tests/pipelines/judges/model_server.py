@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         model = self.server.model
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path.startswith(("/v1/files", "/v1/batches")):
+        if self.path.startswith(("/v1/files", "/v1/batches", "/v1/fine_tuning")):
             self._desk("POST", content)
             return
         body = json.loads(content)

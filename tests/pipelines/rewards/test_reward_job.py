@@ -256,6 +256,28 @@ def test_new_traces_are_scored_in_between_and_the_night_fits_anew(loaded, deploy
     assert _joined(store, deployment).height == CONFIG.traces
 
 
+def test_while_a_version_waits_for_an_operator_the_one_in_use_scores_what_is_new(loaded, deployment):
+    """Arms, guardrails and lessons go by the version in use: else they would be blind until somebody decides."""
+    store, _, clock = loaded
+    assert reward_versions.active(store)["reward_model_id"] == 1
+    new = deployment.traces["trace_id"].tail(200).to_list()
+    store.write(
+        lambda connection: connection.execute(
+            "DELETE FROM rewards WHERE trace_id IN (SELECT unnest($new))", {"new": new}
+        )
+    )
+    _score_all_again(store, 1)
+    store.clock = FixedClock(clock.now() + timedelta(hours=48))
+    made = run_loop(store, "rewards")["rewards"]
+    assert "Version 3: " in made.message
+    assert "waits for an operator" in made.message
+    assert "Version 1 scored" in made.message
+    assert _joined(store, deployment).height == CONFIG.traces
+    assert reward_versions.versions(store)["state"].to_list() == ["candidate", "retired", "active"]
+    again = run_loop(store, "rewards")["rewards"]
+    assert (again.rows, reward_versions.versions(store).height) == (0, 3)
+
+
 def test_a_stated_weight_holds_in_the_fit_and_for_traces_scored_after_it(loaded, deployment):
     store, *_ = loaded
     store.clock = FixedClock(reward_versions.active(store)["fitted_at"] + timedelta(days=3))

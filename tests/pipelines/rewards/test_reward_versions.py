@@ -52,6 +52,8 @@ def test_another_method_waits_for_an_operator_but_the_fallback_gives_way():
     assert decide("trace_model", _metrics(0.3), fallback, _metrics(0.2)).activate
     assert not decide("trace_model", _metrics(0.1), {**fallback, "decided_by": "Ada"}, _metrics(0.2)).activate
     assert not decide("empirical_bayes", _metrics(0.1), _active(), _metrics(0.2)).activate
+    # Without it what is new has no reward at all.
+    assert decide("empirical_bayes", _metrics(0.4), fallback, _metrics(0.2)).activate
 
 
 def test_what_an_operator_chose_over_a_newer_version_stays():
@@ -69,3 +71,12 @@ def test_a_version_is_fitted_anew_at_night_or_when_the_data_has_grown():
     assert "1,200 traces against 1,000" in due(_active(), NOW, traces=1_200, signals=1_000)
     assert "signals" in due(_active(), NOW, traces=1_000, signals=1_200)
     assert due(_active(method="empirical_bayes"), NOW, **same) is not None
+
+
+def test_a_version_that_waits_is_not_fitted_again_on_every_run():
+    later = NOW + timedelta(hours=24)
+    grown = {"traces": 1_200, "signals": 1_200}
+    waiting = _active(reward_model_id=4, fitted_at=later, **grown)
+    assert due(_active(), later, **grown, newest=waiting) is None
+    assert due(_active(), later, traces=1_400, signals=1_200, newest=waiting) is not None
+    assert due(_active(), later + timedelta(hours=21), **grown, newest=waiting) == "the nightly fit"
