@@ -273,7 +273,7 @@ _JOBS = (
         name="payoffs",
         title="Payoffs of lessons",
         description="Measures what each lesson pays, and retires lessons that measurably harm.",
-        every=timedelta(days=1),
+        every=timedelta(hours=6),
         run=Run("pipelines.lessons.payoff.job:run"),
         reads_data=True,
         after=("rewards", "exploration"),

@@ -57,7 +57,7 @@ def form(lesson: dict[str, Any], close: Callable[[], None]) -> None:
                 shortcut="Ctrl+S", on_click=_save, args=(lesson, close),
             )  # fmt: skip
             st.button("Cancel", key="edit_cancel", shortcut="Esc", on_click=close)
-            take_focus("edit_form")
+            take_focus(_key(lesson, "title"))
 
 
 def difference(before: str, after: str) -> str:

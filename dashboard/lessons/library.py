@@ -159,8 +159,11 @@ def _served(lesson: dict[str, Any]) -> None:
     books = data.query(playbooks.latest)
     if lesson["agent"] != "*":
         books = books.filter(agent=lesson["agent"])
-    having = [agent for agent, entries in books.select("agent", "entries").iter_rows()
-              if any(entry.lesson_id == lesson["lesson_id"] for entry in playbooks.decode_entries(entries))]  # fmt: skip
+    having = [
+        agent
+        for agent, entries in books.select("agent", "entries").iter_rows()
+        if lesson["lesson_id"] in {entry.lesson_id for entry in playbooks.decode_entries(entries)}
+    ]
     if having:
         named = f"{one_line(', '.join(having[:3]), 120)}{f' and {len(having) - 3} more' if len(having) > 3 else ''}"
         st.text(f"Served to {named}.")
