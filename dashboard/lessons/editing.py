@@ -1,5 +1,6 @@
 """Editing a lesson: its words, whom it is for, how often it is withheld and until when it holds, with what changes."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from difflib import ndiff
@@ -19,6 +20,8 @@ from store.lesson_reviews import MAX_CHARACTERS, LessonText, Scope
 __all__ = ["difference", "form"]
 
 _TITLE_CHARACTERS: Final = 200
+# What `clean` makes visible is not offered for editing: a mark that reverses a field would hide what it says.
+_UNSEEN: Final = re.compile(r"⟨U\+[0-9A-F]{4}⟩")
 _SCOPE: Final = {"task": "Task", "segment": "Segment", "user_id": "User"}
 
 
@@ -26,7 +29,7 @@ def form(lesson: dict[str, Any], close: Callable[[], None]) -> None:
     """The fields, what would change, and save. `lesson` is a row of `store.lessons.LESSONS`."""
     with st.container(border=True, key="edit_form"):
         for field, label in FIELDS.items():
-            name, value = _key(lesson, field), lesson[field] or ""
+            name, value = _key(lesson, field), _UNSEEN.sub("", clean(lesson[field] or ""))
             if field == "title":
                 st.text_input(label, value, key=name, max_chars=_TITLE_CHARACTERS)
             else:

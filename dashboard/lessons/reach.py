@@ -24,7 +24,7 @@ def reach_panel(lesson: dict[str, Any]) -> None:
     tokens = _tokens(lesson)
     st.caption(f"Blast radius, last {lessons.BLAST_DAYS} days")
     st.text(scope_words(lesson))
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True):
         st.metric(
             "requests per day", _per_day(reach.traces_per_day), help=f"{fmt.count(reach.traces)} traces in all",
             width="content",

@@ -20,6 +20,11 @@ __all__ = ["panel"]
 _SEEN: Final = "tidy_preview"
 _SHOWN: Final = 30
 _TITLES: Final = {"merge": "Merge", "retire": "Retire", "escalate": "A person has to look"}
+_CAUSES: Final = {
+    "exact": "the same words", "near": "nearly the same words", "unused": "nobody gets it", "harmful": "it does harm",
+    "conflict": "they contradict each other", "no_effect": "without effect",
+    "repeats": "the same again and again without effect",
+}  # fmt: skip
 _COLOURS: Final[dict[str, Any]] = {"merge": "blue", "retire": "orange", "escalate": "red"}
 
 
@@ -46,12 +51,17 @@ def panel(agents: tuple[str, ...]) -> None:
     _decided(titles)
 
 
+def _cause(row: dict[str, Any]) -> str:
+    cause = str(row["cause"])
+    return _CAUSES.get(cause, cause.replace("_", " "))
+
+
 def _proposal(row: dict[str, Any], titles: dict[str, Any]) -> None:
     identity = row["proposal_id"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.badge(_TITLES.get(row["kind"], row["kind"]), color=_COLOURS.get(row["kind"], "gray"))
-            st.text(row["cause"].replace("_", " "))
+            st.text(_cause(row))
             if row["similarity"] is not None:
                 st.caption(f"cosine {row['similarity']:.2f} ({row['method']})")
         for member in data.query(distilling.members, identity).iter_rows(named=True):
@@ -89,9 +99,11 @@ def _preview(held: Preview) -> None:
     if not held.changes:
         st.caption("Nothing that agents are served changes.")
     for change in held.changes:
+        more = f", {len(change.gained):,} more" if change.gained else ""
+        same = change.tokens_before == change.tokens_after
         st.text(
-            f"{one_line(change.agent, 60)}: {fmt.plural(len(change.lost), 'lesson')} less, {len(change.gained)} more; "
-            f"{change.tokens_before:,} tokens become {change.tokens_after:,}"
+            f"{one_line(change.agent, 60)}: {fmt.plural(len(change.lost), 'lesson')} less{more}; the playbook's text "
+            + ("stays as long." if same else f"goes from {change.tokens_before:,} to {change.tokens_after:,} tokens.")
         )
     if held.confirm is not None:
         st.warning(
@@ -110,7 +122,7 @@ def _decided(titles: dict[str, Any]) -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.text(
                     f"{fmt.utc(row['decided_at'], seconds=False)}  {row['state']} by {clean(row['decided_by'] or '')}: "
-                    f"{row['kind']}{kept}, {row['cause'].replace('_', ' ')}"
+                    f"{row['kind']}{kept}, {_cause(row)}"
                 )
                 if row["state"] == "approved":
                     st.button("Undo", key=f"tidy_undo_{row['proposal_id']}", on_click=_undo, args=(row["proposal_id"],))

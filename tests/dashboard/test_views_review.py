@@ -330,6 +330,7 @@ def test_hostile_text_is_never_markup(proposed, hostile):
     )  # fmt: skip
     review.send_back(proposed, made, version=1, operator=HOSTILE, reason=hostile)
     page = click(open_page("review", lesson=made), "edit")
+    assert not any("\u202e" in area.value for area in page.text_area), "a field would read backwards"
     said = clean(hostile.strip())
     assert said in [element.value for element in page.text]
     assert "\u202e" not in "".join(element.value for element in (*page.text, *page.markdown, *page.caption))
