@@ -233,7 +233,7 @@ def test_measured_payoffs_are_in_the_entries_of_the_agent_that_they_are_of(store
     for name in ("all", "l", "other"):
         approve(store, name)
     row = {
-        "agent": "airline", "kind": "lesson", "lesson_id": "all", "version": 1, "measure": "reward",
+        "agent": "airline", "kind": "lesson", "lesson_id": "all", "version": 1, "measure": "outcome",
         "estimator": "doubly robust", "served": 30, "withheld": 10, "units": 20, "effect": 0.3, "lower": 0.1,
         "upper": 0.5, "sd": 0.1, "posterior": 0.2, "posterior_sd": 0.08, "verdict": "better",
     }  # fmt: skip

@@ -68,7 +68,7 @@ def test_the_queue_by_uncertainty_has_hypotheses_then_what_was_never_measured_th
 
 def payoff(name, *, lower, upper):
     return {
-        "agent": "airline", "kind": "lesson", "lesson_id": name, "version": 1, "measure": "reward",
+        "agent": "airline", "kind": "lesson", "lesson_id": name, "version": 1, "measure": "outcome",
         "estimator": "doubly robust", "served": 1, "withheld": 1, "units": 1, "effect": 0.0, "lower": lower,
         "upper": upper, "verdict": "can't tell yet",
     }  # fmt: skip
