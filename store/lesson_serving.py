@@ -236,8 +236,8 @@ def _payoffs(
         """SELECT agent, lesson_id, version, coalesce(posterior, effect), coalesce(posterior_sd, sd), served + withheld
         FROM lesson_payoffs
         WHERE run_id = (SELECT max(run_id) FROM payoff_runs) AND kind = 'lesson' AND segment IS NULL
-            AND measure = 'outcome' AND estimator = 'doubly robust' AND effect IS NOT NULL AND list_contains($agents, agent)
-        ORDER BY estimator = 'doubly robust'""",
+            AND measure = 'outcome' AND estimator = 'doubly robust' AND effect IS NOT NULL
+            AND list_contains($agents, agent)""",
         {"agents": list(touched)},
     ).fetchall()
     return {(agent, lesson, version): (payoff, sd, n) for agent, lesson, version, payoff, sd, n in found}
