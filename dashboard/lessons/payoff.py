@@ -11,6 +11,7 @@ from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
+from pipelines.lessons.payoff.measure import per_gain
 from store import lessons, payoffs
 
 __all__ = ["VERDICTS", "headline", "of_lesson", "panel", "sentence", "short", "verdicts"]
@@ -173,21 +174,30 @@ _COLUMNS: Final = {
     "served": st.column_config.NumberColumn(format="localized"),
     "withheld": st.column_config.NumberColumn(format="localized"),
     "detectable": st.column_config.NumberColumn(
-        format="%.3g", help="The smallest effect that these numbers would find four times in five, as a share"
+        format="%.3g",
+        help="The smallest effect that these numbers would find four times in five, in points (costs in their unit)",
     ),
     "more decisions": st.column_config.NumberColumn(format="localized", help="Expected until a verdict"),
     "fixed": st.column_config.NumberColumn(help="Repeated tasks that only went well with it"),
     "broke": st.column_config.NumberColumn(help="Repeated tasks that only went well without it"),
     "tokens": st.column_config.NumberColumn(format="%.0f", help="Of the lesson, in a decision that is served it"),
     "USD": st.column_config.NumberColumn(format="%.5f", help="More money that a decision costs with it"),
+    "tokens per point": st.column_config.NumberColumn(
+        format="%.0f", help="Tokens that one point of outcome costs; only where the lesson is better"
+    ),
+    "USD per point": st.column_config.NumberColumn(
+        format="%.5f", help="Money that one point of outcome costs; only where the lesson is better"
+    ),
 }
 
 
 def _table(frame: pl.DataFrame) -> None:
-    shown = frame.select(
+    shown = per_gain(frame).select(
         pl.col("title").map_elements(one_line, return_dtype=pl.String).alias("lesson"), pl.col("agent"),
         pl.col("verdict"), pl.col("effect") * 100, pl.col("lower").alias("from") * 100,
-        pl.col("upper").alias("to") * 100, *_NUMBERS,
+        pl.col("upper").alias("to") * 100, *_NUMBERS[:-1],
+        (pl.col("tokens_per_gain") / 100).alias("tokens per point"),
+        (pl.col("usd_per_gain") / 100).alias("USD per point"), _NUMBERS[-1],
     )  # fmt: skip
     order = [VERDICTS.index(verdict) for verdict in ("worse", "better", "no worse", _CAN_NOT_TELL)]
     rank = {VERDICTS[place]: number for number, place in enumerate(order)}
@@ -199,7 +209,9 @@ def _table(frame: pl.DataFrame) -> None:
 
 
 _NUMBERS: Final = (
-    pl.col("served"), pl.col("withheld"), pl.col("minimum_detectable").alias("detectable"),
+    pl.col("served"), pl.col("withheld"),
+    pl.when(pl.col("measure").is_in(["outcome", "reward"])).then(pl.col("minimum_detectable") * 100)
+    .otherwise("minimum_detectable").alias("detectable"),
     pl.col("more_decisions").alias("more decisions"), pl.col("fixed"), pl.col("broke"),
     pl.col("tokens_per_decision").alias("tokens"), pl.col("usd_per_decision").alias("USD"),
     pl.col("reason").alias("why no number"),

@@ -289,6 +289,11 @@ def test_payoffs_are_shown_with_figure_interval_and_verdict(store, paid):
     assert table["effect"].tolist()[0] == pytest.approx(-30, abs=12)
     assert (table["from"] < table["effect"]).all()
     assert (table["effect"] < table["to"]).all()
+    # What a gain costs is said of the one lesson that gains; all effects are in points of the outcome.
+    better = table[table["verdict"] == "better"].iloc[0]
+    assert better["tokens per point"] == pytest.approx(better["tokens"] / better["effect"])
+    assert table["tokens per point"].notna().sum() == 1
+    assert (table["detectable"] > 1).all()
     assert page.get("plotly_chart")
     assert "All lessons together against none" in shown(page)
     library = open_page("lessons").dataframe[0].value
