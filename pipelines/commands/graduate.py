@@ -21,7 +21,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", sh
         made = actions.add_parser(name, parents=[shared], help=help)
         made.add_argument("--json", action="store_true", help="print a JSON object")
         if acts:
-            made.add_argument("--operator", metavar="NAME", default=getpass.getuser(), help=_OPERATOR)
+            made.add_argument("--operator", metavar="NAME", default=_somebody(), help=_OPERATOR)
         made.set_defaults(handler=run)
         return made
 
@@ -143,3 +143,11 @@ def _trial(one: dict[str, Any]) -> str:
 def _clean(text: str) -> str:
     """A text without the signs by which traces could steer a terminal."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def _somebody() -> str:
+    """Who is at the command line; in a container the user's number may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "command line"

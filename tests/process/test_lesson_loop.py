@@ -377,7 +377,8 @@ def test_what_helps_is_taught_and_what_harms_goes(tmp_path: Path) -> None:
         status, changed, text = bot.playbook(tag)
         assert (status, HARMFUL["do"] in text, USELESS["do"] in text) == (200, False, True)
         assert changed != tag
-        until(lambda: HARMFUL["do"] not in bot.steer("person-1", "refund").instructions)
+        # One answer may go without it by its draw; twenty do when it is gone.
+        until(lambda: not any(ids["harmful"] in bot.steer(f"person-{n}", "refund").lessons for n in range(20)))
         after = [bot.steer(f"person-{number}", "delay") for number in range(60)]
         assert not any(ids["harmful"] in one.lessons for one in after)
         assert any(ids["good"] in one.lessons for one in after)
