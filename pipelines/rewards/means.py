@@ -12,7 +12,8 @@ alone is biased. The others have what their task predicts, and they all err toge
 with n_task the others of a task. The shared part of a task's sd is what the agent's mean does to it, which is the same
 error everywhere; the rest is the task's own and averages out. The means of tasks (`empirical_bayes`) know both apart:
 simulated, 95 % intervals cover .940 (30 tasks, 8 of 48 traces seen) and .949 (60 tasks, 3 of 23). With the model of
-single traces the shared part is what is not known of an agent's level (`refit`).
+single traces the shared part is what is not known of an agent's level (`refit`): in 31 simulated deployments of 3,000
+traces intervals cover .947 of 434 arms and .935 of 93 agents.
 """
 
 from collections.abc import Mapping
