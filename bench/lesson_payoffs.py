@@ -101,8 +101,10 @@ def by_chooser(world: World, seed: int) -> Serve:
 
 def _lesson(world: World, place: int, payoff: float | None, sd: float | None) -> ServedLesson:
     return ServedLesson(
-        f"lesson-{place:02d}", 1, "canary", "agent", None, None, None, f"Title {place:02d}", f"When {place:02d}", None,
-        f"Do {place:02d}", "system", payoff, sd, 0, world.holdout, None,
+        lesson_id=f"lesson-{place:02d}", version=1, state="canary", agent="agent", task=None, segment=None,
+        user_id=None, title=f"Title {place:02d}", when_text=f"When {place:02d}", when_not=None,
+        do_text=f"Do {place:02d}", trust="system", own_condition=True, payoff=payoff, payoff_sd=sd, payoff_n=0,
+        holdout=world.holdout, expires_at=None,
     )  # fmt: skip
 
 

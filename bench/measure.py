@@ -1,8 +1,9 @@
-"""Timing in a process of its own, so that peak memory is that of one measurement."""
+"""Timing in a process of its own, so that peak memory is that of one measurement; quantiles of what was timed."""
 
 import json
 import multiprocessing
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,18 @@ def quantile(values: list[float], share: float) -> float:
     """The value below which `share` of the sorted values lie (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def ms(seconds: list[float], digits: int = 0) -> str:
+    """p50 / p99 in milliseconds."""
+    return " / ".join(f"{quantile(seconds, share) * 1000:,.{digits}f}" for share in (0.5, 0.99))
+
+
+def fresh_folder(folder: Path) -> Path:
+    """The folder, empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _child(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

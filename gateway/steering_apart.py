@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,30 +26,15 @@ from gateway.access import Access
 from gateway.deciding import Figures, refused
 from gateway.passing import PassingServer
 from gateway.steer_question import BODY_LIMIT
+from gateway.steering_briefing import Briefing
 from gateway.steering_life import Life
-from gateway.steering_wire import (
-    Answered,
-    Asked,
-    Begin,
-    Drain,
-    InForce,
-    KeyChanged,
-    KeysUsed,
-    Listening,
-    NotInForce,
-    Told,
-    Unread,
-    Wanted,
-)
+from gateway.steering_wire import Answered, Asked, Begin, Drain, KeysUsed, Listening, Told, Wanted
 from pipelines.steering.decision_log import FolderLog, LogCounts
 from pipelines.steering.sessions import LIFETIME_SECONDS
-from pipelines.steering.snapshot import Policies
 from pipelines.steering.spool import SpoolCounts
-from store import api_keys, decisions
-from store.api_keys import ApiKey
+from store import decisions
 from store.connection import Store
 from store.errors import StoreClosed, TrimtabError
-from store.policy import Policy
 
 __all__ = ["Apart", "SteeringAway"]
 
@@ -59,13 +44,13 @@ _MOST_WAITING: Final = 1_000
 _LOOK_SECONDS: Final = 0.02
 _ANSWER_SECONDS: Final = 5.0
 _FIGURES_SECONDS: Final = 0.5
-_KEY_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 5.0
 # It tells its figures every second: silent for so long, it hangs.
 _SILENT_SECONDS: Final = 15.0
 _BACKOFF_SECONDS: Final = (0.2, 5.0)
 # After so long a life its end is no sign that the next one will end at once too.
 _LONG_LIFE_SECONDS: Final = 30.0
+_NO_COUNTS: Final = SpoolCounts(0, 0, 0, 0, None)
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,18 +91,13 @@ class Apart:
         self._problem: str | None = None
         self._last, self._before = Figures(), Figures()
         self._spool, self._spooled = _NO_COUNTS, _NO_COUNTS
-        self._telling = threading.RLock()
-        self._keys: dict[str, ApiKey] = {}
-        self._in_force: dict[str, Policy] = {}
-        self._unread: str | None = None
         self.log = FolderLog(store, folder)
         try:
-            self.policies = Policies.of_store(store)
+            self._briefing = Briefing(store)
         except BaseException:
             self.log.close()
             raise
-        self.policies.tell(self._tell_policies)
-        api_keys.follow(store, self._tell_key)
+        self.policies = self._briefing.policies
         access.count(self._elsewhere)
         self._thread = threading.Thread(target=self._run, name="steering", daemon=True)
         self._thread.start()
@@ -174,10 +154,7 @@ class Apart:
     def counts(self) -> LogCounts:
         """What became of decisions, by the figures that came last."""
         with self._lock:
-            now, before = self._spool, self._spooled
-        spool = replace(
-            now, taken=now.taken + before.taken, lost=now.lost + before.lost, failures=now.failures + before.failures
-        )
+            spool = self._spool.after(self._spooled)
         return self.log.counts().behind(spool)
 
     def condition(self) -> dict[str, Any]:
@@ -192,8 +169,7 @@ class Apart:
         """End the process, then store its decisions. Safe to call twice."""
         self.drain()
         self._thread.join()
-        api_keys.unfollow(self._store, self._tell_key)
-        self.policies.close()
+        self._briefing.close()
         self.log.close()
 
     async def _alive(self) -> Life:
@@ -249,9 +225,9 @@ class Apart:
         finally:
             with self._lock:
                 self._life = self._next = self._accepting = None
-                self._in_force, self._unread = {}, None
+                self._briefing.end()
                 self._before, self._last = self._last.after(self._before), Figures()
-                self._spooled, self._spool = _sum(self._spool, self._spooled), _NO_COUNTS
+                self._spooled, self._spool = self._spool.after(self._spooled), _NO_COUNTS
                 if self._front is not None:
                     self._later(self._back, self._front)
             life.end()
@@ -267,11 +243,9 @@ class Apart:
         life.send(
             Begin(self._folder, self._store.clock, self._keyless_loopback, self._grace, now, sessions, spent)
         )  # fmt: skip
-        with self._telling, self._lock:
+        with self._lock:
             self._next = life
-            for key in self._keys.values():
-                life.send(KeyChanged(0, key))
-            self._tell_policies()
+            self._briefing.begin(life)
             life.told_all()
             if self._closing.is_set():
                 life.send(Drain())
@@ -332,43 +306,3 @@ class Apart:
         with self._lock:
             figures = self._last.after(self._before)
         return figures.access_refused, figures.keys
-
-    def _tell_key(self, key: ApiKey) -> None:
-        """A revoked key is refused there too when this returns."""
-        with self._telling:
-            if key.revoked_at is None:
-                self._keys[key.key_id] = key
-            else:
-                self._keys.pop(key.key_id, None)
-            life = self._next
-        if life is not None:
-            with suppress(TimeoutError, EOFError):
-                life.ask(lambda number: KeyChanged(number, key)).result(_KEY_SECONDS)
-
-    def _tell_policies(self) -> None:
-        """Send what has changed of the policies in force."""
-        with self._telling:
-            life = self._next
-            if life is None:
-                return
-            present = {compiled.policy.agent: compiled.policy for compiled in self.policies.all()}
-            for agent, policy in present.items():
-                before = self._in_force.get(agent)
-                if before is None or before.version != policy.version:
-                    life.send(InForce.following(policy, before))
-                    self._in_force[agent] = policy
-            for agent in self._in_force.keys() - present.keys():
-                life.send(NotInForce(agent))
-                del self._in_force[agent]
-            problem = self.policies.problems().get(None)
-            unread = problem.text if problem is not None else None
-            if unread != self._unread:
-                life.send(Unread(unread))
-                self._unread = unread
-
-
-_NO_COUNTS: Final = SpoolCounts(0, 0, 0, 0, None)
-
-
-def _sum(one: SpoolCounts, other: SpoolCounts) -> SpoolCounts:
-    return SpoolCounts(one.taken + other.taken, 0, one.lost + other.lost, one.failures + other.failures, None)

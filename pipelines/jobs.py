@@ -4,11 +4,12 @@ A job is a function of a `JobContext`. It is named here by a dotted path and imp
 scheduler, the pages and the command line know all jobs without loading what any of them needs.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from store.settings import Settings
 
 if TYPE_CHECKING:
     from pipelines.ingest.loads import Loads
+
+# A process that ends asks for no more than this of a job that waits.
+_NAP_SECONDS: Final = 0.5
 
 
 class JobInterrupted(Exception):
@@ -41,6 +45,17 @@ class JobContext:
     progress: Callable[[float, str], None]
     loads: "Loads | None"
     compute: Compute = here
+
+    def wait(self, seconds: float, message: str) -> None:
+        """Sleep in naps, so that a process that ends need not wait. Raises: `JobInterrupted`."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _NAP_SECONDS))
+            self.progress(0.0, message)
+
+    def wait_for_model(self, seconds: float) -> None:
+        """Wait as the model's server asks. Raises: `JobInterrupted`."""
+        self.wait(seconds, "waiting for the model's server")
 
 
 @dataclass(frozen=True)

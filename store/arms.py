@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 
 from store import audit, meta
+from store.audit import SYSTEM
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
 from store.frames import UTC_TIME, declare
@@ -30,7 +31,6 @@ MAX_NAME = 200
 MAX_ARMS = 50  # of an agent, those switched off included
 MAX_DESCRIPTION = 2_000
 MAX_DEFINITION = 16_000  # characters of JSON
-SYSTEM = "trimtab"  # who did what nobody asked for
 
 ARMS = declare(
     {

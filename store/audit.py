@@ -16,9 +16,11 @@ import duckdb
 import polars as pl
 
 from store.connection import Store
+from store.errors import ActionRefused
 from store.frames import UTC_TIME, Reader, declare
 
 GENESIS = "0" * 64
+SYSTEM = "trimtab"  # who did what nobody asked for
 _COUNT = "audit_rows"
 _BLOCK = 10_000
 
@@ -30,6 +32,12 @@ LOG = declare(
 )  # fmt: skip
 
 _COLUMNS = ", ".join(LOG.names())
+
+
+def person(action: str, name: str) -> None:
+    """Make sure that `name` is a person's, who alone may do the `action`. Raises: `ActionRefused`."""
+    if not name.strip() or name == SYSTEM:
+        raise ActionRefused(action, f"{name!r} is no person.", "Only an operator does this: give a name.")
 
 
 def append(

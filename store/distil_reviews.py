@@ -109,7 +109,7 @@ def decline(store: Store, proposal_id: str, *, operator: str, reason: str) -> De
 
     def work(connection: duckdb.DuckDBPyConnection) -> Decided:
         one = _open(connection, proposal_id, "Decline")
-        _person("Decline", operator)
+        audit.person("Decline", operator)
         _decide(connection, store.clock.now(), one, "declined", operator, reason.strip(), None)
         return Decided(proposal_id, "declined", tuple(name for name, _ in one.members), ())
 
@@ -124,7 +124,7 @@ def undo(store: Store, proposal_id: str, *, operator: str, render: Render) -> De
 
     def work(connection: duckdb.DuckDBPyConnection) -> Decided:
         now = store.clock.now()
-        _person("Undo", operator)
+        audit.person("Undo", operator)
         one = _proposal(connection, proposal_id)
         if one.state != "approved" or one.applied is None:
             raise ActionRefused("Undo", f"this proposal is {one.state}.", "Only an approved one can be taken back.")
@@ -276,8 +276,3 @@ def _decide(
     }  # fmt: skip
     audit.append(connection, now, operator, f"distil {state}", f"distil proposal {one.proposal_id}", detail)
     meta.bump(connection)
-
-
-def _person(action: str, operator: str) -> None:
-    if not operator.strip() or operator == "trimtab":
-        raise ActionRefused(action, f"{operator!r} is no person.", "Only an operator does this: give a name.")

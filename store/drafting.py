@@ -13,9 +13,10 @@ from typing import Any, Final, Literal
 import duckdb
 import polars as pl
 
-from store import meta
+from store import meta, spans
 from store.connection import Store
 from store.frames import UTC_TIME, declare
+from store.spans import STEPS
 
 __all__ = [
     "FINAL", "OPEN", "ROLLOUTS", "ROWS", "STEPS", "Asked", "Ended", "Status", "asked_before", "begin", "end",
@@ -60,12 +61,6 @@ ASKED_BEFORE = pl.Schema(
         "output_limit": pl.Int32(),
     }
 )
-STEPS = declare(
-    {
-        "trace_id": pl.String, "step": pl.Int64, "span_id": pl.String, "kind": pl.String, "name": pl.String,
-        "status": pl.String, "status_message": pl.String, "input": pl.String, "output": pl.String,
-    }
-)  # fmt: skip
 
 _MOST_STEPS: Final = 400
 _MOST_CHARACTERS: Final = 20_000
@@ -232,19 +227,7 @@ def steps(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
     At most 400 of a trace, and 20,000 characters of each text: what a prompt can tell, and what a quote is looked for
     in.
     """
-    with store.read() as reader:
-        return reader.frame(
-            """WITH numbered AS MATERIALIZED (
-                SELECT rowid AS row_no, row_number() OVER (
-                    PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
-                FROM spans WHERE trace_id IN (SELECT unnest($traces::VARCHAR[])) QUALIFY step <= $most)
-            SELECT s.trace_id, n.step, s.span_id, s.kind, s.name, s.status,
-                left(s.status_message, $characters) AS status_message, left(s.input, $characters) AS input,
-                left(s.output, $characters) AS output
-            FROM spans AS s JOIN numbered AS n ON s.rowid = n.row_no ORDER BY s.trace_id, n.step""",
-            STEPS,
-            {"traces": list(trace_ids), "most": _MOST_STEPS, "characters": _MOST_CHARACTERS},
-        )
+    return spans.of_traces(store, trace_ids, most=_MOST_STEPS, characters=_MOST_CHARACTERS)
 
 
 def _listed(store: Store, where: str, params: Mapping[str, object], order: str) -> pl.DataFrame:

@@ -19,7 +19,6 @@ from store import audit, lesson_rules, llm_calls, meta
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
 from store.frames import UTC_TIME, declare
-from store.lesson_versions import SYSTEM
 from store.llm_calls import Budget, BudgetExceeded, Charge, Ended, Outcome, Question
 
 __all__ = [
@@ -64,7 +63,7 @@ def propose(
 
     Raises: `ActionRefused` without a person's name, and while the same is proposed or on its way.
     """
-    _person("Propose", by)
+    audit.person("Propose", by)
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         now = store.clock.now()
@@ -220,7 +219,7 @@ def end(
             },
         )  # fmt: skip
         detail = {"state": state, "message": message, "usd": usd, "model": tuned_model}
-        audit.append(connection, now, SYSTEM, "fine-tuning end", f"fine-tuning {tuning_id}", detail)
+        audit.append(connection, now, audit.SYSTEM, "fine-tuning end", f"fine-tuning {tuning_id}", detail)
         meta.bump(connection)
 
     store.write(work)
@@ -253,7 +252,7 @@ def _listed(store: Store, where: str, params: Mapping[str, object], order: str) 
 
 def _proposed(connection: duckdb.DuckDBPyConnection, action: str, tuning_id: int, operator: str) -> dict[str, Any]:
     """The proposal that `operator` may decide on. Raises: `NotFound`, `ActionRefused`."""
-    _person(action, operator)
+    audit.person(action, operator)
     names = ("state", "agent", "method", "model", "tuning_key", "tokens", "usd", "proposed_by")
     rows = connection.execute(
         f"SELECT {', '.join(names)} FROM fine_tunings WHERE tuning_id = $tuning", {"tuning": tuning_id}
@@ -264,8 +263,3 @@ def _proposed(connection: duckdb.DuckDBPyConnection, action: str, tuning_id: int
     if row["state"] != "proposed":
         raise ActionRefused(action, f"fine-tuning {tuning_id} is {row['state']} already.", "Reload to see how it is.")
     return row
-
-
-def _person(action: str, name: str) -> None:
-    if not name.strip() or name == SYSTEM:
-        raise ActionRefused(action, f"{name!r} is no person.", "Only an operator does this: give a name.")

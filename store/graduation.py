@@ -16,9 +16,8 @@ import polars as pl
 
 from store import audit, meta, never_explore
 from store.connection import Store
-from store.errors import ActionRefused, NotFound
+from store.errors import NotFound
 from store.frames import UTC_TIME, declare
-from store.lesson_versions import SYSTEM
 from store.scope import ACTIVE_REWARDS
 
 __all__ = [
@@ -219,8 +218,7 @@ def publish(
 
     Returns its number. Raises: `ActionRefused` without a person's name.
     """
-    if not by.strip() or by == SYSTEM:
-        raise ActionRefused("Export", f"{by!r} is no person.", "Only an operator does this: give a name.")
+    audit.person("Export", by)
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         now = store.clock.now()

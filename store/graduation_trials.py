@@ -15,7 +15,6 @@ from store import audit, meta
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
 from store.frames import UTC_TIME, declare
-from store.lesson_versions import SYSTEM
 
 __all__ = ["MEASURED", "ROWS", "Basis", "State", "begin", "close", "listed", "look", "one", "running"]
 
@@ -104,8 +103,7 @@ def look(
 
 def close(store: Store, trial_id: int, state: Literal["graduated", "ended"], *, by: str) -> None:
     """End a trial. Raises: `NotFound`; `ActionRefused` when it has ended, or for no person."""
-    if not by.strip() or by == SYSTEM:
-        raise ActionRefused("End the trial", f"{by!r} is no person.", "Only an operator does this: give a name.")
+    audit.person("End the trial", by)
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         now = store.clock.now()

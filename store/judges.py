@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from store import meta
+from store import meta, spans
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.rubrics import Rubric
@@ -21,12 +21,6 @@ from store.rubrics import Rubric
 PENDING = declare(
     {"subject_id": pl.String, "trace_id": pl.String, "probability": pl.Float64, "label_wanted": pl.Boolean}
 )
-STEPS = declare(
-    {
-        "trace_id": pl.String, "step": pl.Int64, "span_id": pl.String, "kind": pl.String, "name": pl.String,
-        "status": pl.String, "status_message": pl.String, "input": pl.String, "output": pl.String,
-    }
-)  # fmt: skip
 STATED = pl.Schema({"trace_id": pl.String(), "input": pl.String(), "output": pl.String()})
 COMMENTS = pl.Schema(
     {
@@ -147,20 +141,8 @@ def pending(store: Store, rubric: Rubric, limit: int) -> pl.DataFrame:
 
 
 def steps(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:
-    """The first steps of traces in order, with their texts cut (columns `STEPS`)."""
-    with store.read() as reader:
-        return reader.frame(
-            """WITH numbered AS MATERIALIZED (
-                SELECT rowid AS row_no, row_number() OVER (
-                    PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
-                FROM spans WHERE trace_id IN (SELECT unnest($traces::VARCHAR[])) QUALIFY step <= $most)
-            SELECT s.trace_id, n.step, s.span_id, s.kind, s.name, s.status,
-                left(s.status_message, $characters) AS status_message, left(s.input, $characters) AS input,
-                left(s.output, $characters) AS output
-            FROM spans AS s JOIN numbered AS n ON s.rowid = n.row_no ORDER BY s.trace_id, n.step""",
-            STEPS,
-            {"traces": list(trace_ids), "most": _MOST_STEPS, "characters": _STEP_CHARACTERS},
-        )
+    """The first steps of traces in order, with their texts cut (columns `store.spans.STEPS`)."""
+    return spans.of_traces(store, trace_ids, most=_MOST_STEPS, characters=_STEP_CHARACTERS)
 
 
 def stated(store: Store, trace_ids: Sequence[str]) -> pl.DataFrame:

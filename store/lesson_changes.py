@@ -9,20 +9,18 @@ from typing import Any, Final
 import duckdb
 
 from store import audit, lesson_rules, lesson_serving, meta
+from store.audit import SYSTEM
 from store.errors import ActionRefused, NotFound
 from store.lesson_serving import SERVED_STATES, STANDING, Render
-from store.lesson_versions import SYSTEM
 
 __all__ = [
     "ALLOWED",
-    "UNANSWERED",
     "Lesson",
     "Reviewed",
     "Standing",
     "held",
     "last_standing",
     "lesson",
-    "open_findings",
     "settle",
 ]
 
@@ -40,11 +38,6 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     "graduate": ("canary", "active"),
 }
 """The states in which each action is possible."""
-
-UNANSWERED: Final = """f.severity = 'block' AND NOT EXISTS (
-    FROM lesson_overrides AS o WHERE o.lesson_id = f.lesson_id AND o.version = f.version AND o.rule = f.rule
-        AND o.excerpt IS NOT DISTINCT FROM f.excerpt)"""
-"""Whether a row f of lesson_lint blocks its version: nobody has overridden it."""
 
 _BY_SYSTEM: Final = ("demote", "pause")
 _PARTICIPLE: Final = {
@@ -120,8 +113,8 @@ def held(connection: duckdb.DuckDBPyConnection, action: str, lesson_id: str, ver
     Raises: `NotFound`; `ActionRefused`.
     """
     name = action.replace("_", " ").capitalize()
-    if not operator.strip() or (operator == SYSTEM and action not in _BY_SYSTEM):
-        raise ActionRefused(name, f"{operator!r} is no person.", "Only an operator does this: give a name.")
+    if operator != SYSTEM or action not in _BY_SYSTEM:
+        audit.person(name, operator)
     one = lesson(connection, lesson_id)
     if one.state not in ALLOWED[action]:
         raise ActionRefused(
@@ -134,23 +127,6 @@ def held(connection: duckdb.DuckDBPyConnection, action: str, lesson_id: str, ver
             name, f"you read version {version} and the text is at version {one.version}.", "Read the new text first."
         )
     return one
-
-
-def open_findings(
-    connection: duckdb.DuckDBPyConnection, lesson_id: str, version: int
-) -> tuple[tuple[str, str], ...] | None:
-    """(rule, message) of what lint blocks in a version and nobody has overridden; None when lint has not read it."""
-    key = {"lesson": lesson_id, "version": version}
-    if not connection.execute(
-        "SELECT 1 FROM lesson_checks WHERE lesson_id = $lesson AND version = $version", key
-    ).fetchall():
-        return None
-    found = connection.execute(
-        f"""SELECT rule, message FROM lesson_lint AS f
-        WHERE lesson_id = $lesson AND version = $version AND {UNANSWERED} ORDER BY rule, message""",
-        key,
-    ).fetchall()
-    return tuple((str(rule), str(message)) for rule, message in found)
 
 
 def last_standing(connection: duckdb.DuckDBPyConnection, lesson_id: str) -> Standing | None:

@@ -9,8 +9,8 @@ import duckdb
 from store import lesson_lint, lesson_rules, lesson_versions
 from store.connection import Store
 from store.errors import ActionRefused
-from store.lesson_changes import Reviewed, held, open_findings, settle
-from store.lesson_lint import Found
+from store.lesson_changes import Reviewed, held, settle
+from store.lesson_lint import Found, open_findings
 from store.lesson_serving import SERVED_STATES, Render
 from store.lesson_versions import LessonText, Origins, Scope
 

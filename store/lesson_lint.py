@@ -13,17 +13,18 @@ import polars as pl
 from store import audit, meta
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
-from store.frames import UTC_TIME, conform, declare
+from store.frames import UTC_TIME, declare
 
 __all__ = [
     "LINT",
     "OVERRIDES",
+    "UNANSWERED",
     "Found",
-    "blocking",
     "checked_at",
     "counts",
     "keeping",
     "of",
+    "open_findings",
     "override",
     "overrides",
     "put",
@@ -43,12 +44,12 @@ OVERRIDES = declare(
 )  # fmt: skip
 COUNTS = declare({"lesson_id": pl.String, "blocks": pl.Int64, "warns": pl.Int64, "notes": pl.Int64, "open": pl.Int64})
 MAX_REASON: Final = 1_000
+UNANSWERED: Final = """f.severity = 'block' AND NOT EXISTS (
+    FROM lesson_overrides AS o WHERE o.lesson_id = f.lesson_id AND o.version = f.version AND o.rule = f.rule
+        AND o.excerpt IS NOT DISTINCT FROM f.excerpt)"""
+"""Whether a row f of lesson_lint blocks its version: nobody has overridden this rule and excerpt in it."""
 
-_COLUMNS: Final = ", ".join(f"l.{name}" for name in LINT.names())
-# A finding that nobody has overridden: an override is of one rule and one excerpt of one version.
-_STANDING: Final = """l.severity = 'block' AND NOT EXISTS (
-    FROM lesson_overrides AS o WHERE o.lesson_id = l.lesson_id AND o.version = l.version AND o.rule = l.rule
-        AND o.excerpt IS NOT DISTINCT FROM l.excerpt)"""
+_COLUMNS: Final = ", ".join(f"f.{name}" for name in LINT.names())
 
 
 class Found(Protocol):
@@ -102,7 +103,7 @@ def of(store: Store, lesson_id: str, version: int) -> pl.DataFrame:
     """What lint found in one version, blocking findings first (columns `LINT`)."""
     with store.read() as reader:
         return reader.frame(
-            f"""SELECT {_COLUMNS} FROM lesson_lint AS l WHERE lesson_id = $lesson AND version = $version
+            f"""SELECT {_COLUMNS} FROM lesson_lint AS f WHERE lesson_id = $lesson AND version = $version
             ORDER BY list_position(['block', 'warn', 'note'], severity), rule, field NULLS LAST, excerpt, other_id""",
             LINT,
             {"lesson": lesson_id, "version": version},
@@ -128,34 +129,32 @@ def counts(store: Store, lesson_ids: Sequence[str]) -> pl.DataFrame:
     """
     with store.read() as reader:
         return reader.frame(
-            f"""SELECT n.lesson_id, count(*) FILTER (l.severity = 'block') AS blocks,
-                count(*) FILTER (l.severity = 'warn') AS warns, count(*) FILTER (l.severity = 'note') AS notes,
-                count(*) FILTER ({_STANDING}) AS open
+            f"""SELECT n.lesson_id, count(*) FILTER (f.severity = 'block') AS blocks,
+                count(*) FILTER (f.severity = 'warn') AS warns, count(*) FILTER (f.severity = 'note') AS notes,
+                count(*) FILTER ({UNANSWERED}) AS open
             FROM lessons AS n SEMI JOIN lesson_checks AS c ON c.lesson_id = n.lesson_id AND c.version = n.version
-            LEFT JOIN lesson_lint AS l ON l.lesson_id = n.lesson_id AND l.version = n.version
+            LEFT JOIN lesson_lint AS f ON f.lesson_id = n.lesson_id AND f.version = n.version
             WHERE list_contains($ids::VARCHAR[], n.lesson_id) GROUP BY n.lesson_id ORDER BY n.lesson_id""",
             COUNTS,
             {"ids": list(lesson_ids)},
         )
 
 
-def blocking(connection: duckdb.DuckDBPyConnection, lesson_id: str, version: int) -> pl.DataFrame:
-    """The blocking findings of a version that nobody has overridden (columns `LINT`). Call inside a transaction.
-
-    Raises: `ActionRefused` when lint has not read this version.
-    """
+def open_findings(
+    connection: duckdb.DuckDBPyConnection, lesson_id: str, version: int
+) -> tuple[tuple[str, str], ...] | None:
+    """(rule, message) of what lint blocks in a version and nobody has overridden; None when lint has not read it."""
     key = {"lesson": lesson_id, "version": version}
-    read = connection.execute(
+    if not connection.execute(
         "SELECT 1 FROM lesson_checks WHERE lesson_id = $lesson AND version = $version", key
+    ).fetchall():
+        return None
+    found = connection.execute(
+        f"""SELECT rule, message FROM lesson_lint AS f
+        WHERE lesson_id = $lesson AND version = $version AND {UNANSWERED} ORDER BY rule, message""",
+        key,
     ).fetchall()
-    if not read:
-        raise ActionRefused("Approve", f"lint has not read version {version} of this lesson.", "Reload the page.")
-    frame = connection.sql(
-        f"""SELECT {_COLUMNS} FROM lesson_lint AS l WHERE lesson_id = $lesson AND version = $version AND {_STANDING}
-        ORDER BY rule, field NULLS LAST, excerpt""",
-        params=key,
-    ).pl()
-    return conform(frame, LINT)
+    return tuple((str(rule), str(message)) for rule, message in found)
 
 
 def overrides(store: Store, lesson_id: str, version: int) -> pl.DataFrame:
@@ -181,14 +180,13 @@ def override(
     action = "Override"
     if not reason or len(reason) > MAX_REASON:
         raise ActionRefused(action, f"the reason has {len(reason)} characters.", f"Write 1 to {MAX_REASON:,}.")
-    if not operator or operator == "trimtab":
-        raise ActionRefused(action, f"{operator!r} is no person.", "Only a person overrides a finding: give a name.")
+    audit.person(action, operator)
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         _newest(connection, lesson_id, version)
         key: dict[str, Any] = {"lesson": lesson_id, "version": version, "rule": rule, "excerpt": excerpt}
         held = connection.execute(
-            f"""SELECT {_STANDING} FROM lesson_lint AS l WHERE lesson_id = $lesson AND version = $version
+            f"""SELECT {UNANSWERED} FROM lesson_lint AS f WHERE lesson_id = $lesson AND version = $version
                 AND rule = $rule AND excerpt IS NOT DISTINCT FROM $excerpt AND severity = 'block'""",
             key,
         ).fetchall()

@@ -25,13 +25,15 @@ from typing import Literal
 
 import duckdb
 
-from store import lesson_links, lesson_rules, lesson_versions
+from store import audit, lesson_links, lesson_rules, lesson_versions
+from store.audit import SYSTEM
 from store.connection import Store
 from store.errors import ActionRefused
-from store.lesson_changes import ALLOWED, Lesson, Reviewed, held, last_standing, lesson, open_findings, settle
+from store.lesson_changes import ALLOWED, Lesson, Reviewed, held, last_standing, lesson, settle
 from store.lesson_edits import edit
+from store.lesson_lint import open_findings
 from store.lesson_serving import Render
-from store.lesson_versions import MAX_CHARACTERS, SYSTEM, LessonText, Origins, Scope, within
+from store.lesson_versions import MAX_CHARACTERS, LessonText, Origins, Scope, within
 
 __all__ = [
     "ALLOWED", "MAX_CHARACTERS", "SYSTEM", "LessonText", "Origins", "Render", "Reviewed", "Scope", "approve", "demote",
@@ -208,8 +210,7 @@ def undo(store: Store, lesson_id: str, *, sequence: int, operator: str, render: 
 
     def work(connection: duckdb.DuckDBPyConnection) -> Reviewed:
         now = store.clock.now()
-        if not operator.strip() or operator == SYSTEM:
-            raise ActionRefused("Undo", f"{operator!r} is no person.", "Only an operator does this: give a name.")
+        audit.person("Undo", operator)
         one = lesson(connection, lesson_id)
         last = last_standing(connection, lesson_id)
         if last is None or last.sequence != sequence:

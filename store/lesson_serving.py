@@ -19,7 +19,7 @@ from store import audit, lesson_rules, meta, playbooks
 from store.connection import Store
 from store.frames import UTC_TIME, conform, declare
 from store.lesson_rules import LessonSettings
-from store.lesson_versions import EVERY_AGENT, SYSTEM
+from store.lesson_versions import EVERY_AGENT
 from store.playbooks import Entry, Rendered, Served
 
 __all__ = ["SERVED", "SERVED_STATES", "STANDING", "Render", "agents", "due", "refresh", "rerender"]
@@ -106,7 +106,8 @@ def rerender(store: Store, named: Iterable[str], render: Render, cause: str) -> 
         now = store.clock.now()
         made = refresh(connection, now, named, render, cause)
         if made:
-            audit.append(connection, now, SYSTEM, "lesson rerender", "playbooks", {"cause": cause, "playbooks": made})
+            detail = {"cause": cause, "playbooks": made}
+            audit.append(connection, now, audit.SYSTEM, "lesson rerender", "playbooks", detail)
             meta.bump(connection)
         return made
 

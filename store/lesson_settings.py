@@ -19,7 +19,7 @@ from store.errors import ActionRefused, NotFound, SettingsError
 from store.frames import UTC_TIME, declare
 from store.lesson_rules import LessonSettings, resolve
 from store.lesson_serving import Render
-from store.lesson_versions import EVERY_AGENT, SYSTEM
+from store.lesson_versions import EVERY_AGENT
 
 __all__ = [
     "ROWS", "SETTABLE", "LessonSettings", "kill", "listed", "of", "pin", "put", "restore_serving", "unpin",
@@ -164,8 +164,7 @@ def _change(
     """Write the row, the playbooks and the audit row."""
     if not agent.strip():
         raise SettingsError("agent", agent, "the name of an agent, or '*' for every agent")
-    if not by.strip() or by == SYSTEM:
-        raise ActionRefused("Change settings of lessons", f"{by!r} is no person.", "Only an operator changes them.")
+    audit.person("Change settings of lessons", by)
 
     def work(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
         now = store.clock.now()

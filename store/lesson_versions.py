@@ -8,17 +8,17 @@ from typing import Any
 
 import duckdb
 
+from store.audit import SYSTEM
 from store.errors import ActionRefused, NotFound
 
 __all__ = [
-    "EVERY_AGENT", "MAX_CHARACTERS", "MAX_SCOPE", "SYSTEM", "TRUSTS", "LessonText", "Origins", "Scope", "add", "again",
-    "checked", "checked_scope", "least", "lineage", "newest", "of", "within",
+    "EVERY_AGENT", "MAX_CHARACTERS", "MAX_SCOPE", "TRUSTS", "LessonText", "Origins", "Scope", "add", "again", "checked",
+    "checked_scope", "least", "lineage", "newest", "of", "within",
 ]  # fmt: skip
 
 MAX_CHARACTERS = 2_000
 MAX_SCOPE = 512
 EVERY_AGENT = "*"
-SYSTEM = "trimtab"  # who did what nobody asked for
 TRUSTS = ("untrusted", "agent", "model", "system", "operator")  # lowest first
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
-from store.lesson_changes import UNANSWERED
+from store.lesson_lint import UNANSWERED
 from store.lesson_proposals import EVIDENCE, PROPOSALS, propose
 from store.lesson_serving import STANDING
 

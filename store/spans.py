@@ -1,5 +1,7 @@
-"""Spans of one trace: the list in step order without texts, the texts of some steps, and one span with everything."""
+"""Spans: those of one trace in step order without texts, the texts of some steps, one span with everything, and the
+first steps of many traces."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -29,8 +31,15 @@ SPAN_DETAIL = declare(
      "source": pl.String, "input_characters": pl.Int64, "output_characters": pl.Int64}
 )  # fmt: skip
 
+STEPS = declare(
+    {
+        "trace_id": pl.String, "step": pl.Int64, "span_id": pl.String, "kind": pl.String, "name": pl.String,
+        "status": pl.String, "status_message": pl.String, "input": pl.String, "output": pl.String,
+    }
+)  # fmt: skip
+
 # Steps are numbered in event time as in the rollup, from 1.
-_STEPS = """
+_NUMBERED = """
     SELECT rowid AS row_no,
         row_number() OVER (ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
     FROM spans WHERE trace_id = $trace_id"""
@@ -54,12 +63,29 @@ def of_trace(store: Store, trace_id: str, *, limit: int = 10_000, timeout: float
         rows = reader.frame(
             f"""SELECT n.step, {", ".join(f"s.{column}" for column in own[:7])},
                 left(s.status_message, 300) AS status_message, {", ".join(f"s.{column}" for column in own[7:])}
-            FROM spans AS s JOIN ({_STEPS} ORDER BY step LIMIT $limit) AS n ON s.rowid = n.row_no
+            FROM spans AS s JOIN ({_NUMBERED} ORDER BY step LIMIT $limit) AS n ON s.rowid = n.row_no
             ORDER BY n.step""",
             SPAN_ROWS,
             {"trace_id": trace_id, "limit": limit},
         )
     return SpanPage(rows, int(str(total)))
+
+
+def of_traces(store: Store, trace_ids: Sequence[str], *, most: int, characters: int) -> pl.DataFrame:
+    """The first `most` spans of each trace in step order, every text cut at `characters` (columns `STEPS`)."""
+    with store.read() as reader:
+        return reader.frame(
+            """WITH numbered AS MATERIALIZED (
+                SELECT rowid AS row_no, row_number() OVER (
+                    PARTITION BY trace_id ORDER BY started_at NULLS LAST, ordinal NULLS LAST, span_id) AS step
+                FROM spans WHERE trace_id IN (SELECT unnest($traces::VARCHAR[])) QUALIFY step <= $most)
+            SELECT s.trace_id, n.step, s.span_id, s.kind, s.name, s.status,
+                left(s.status_message, $characters) AS status_message, left(s.input, $characters) AS input,
+                left(s.output, $characters) AS output
+            FROM spans AS s JOIN numbered AS n ON s.rowid = n.row_no ORDER BY s.trace_id, n.step""",
+            STEPS,
+            {"traces": list(trace_ids), "most": most, "characters": characters},
+        )
 
 
 def texts(
@@ -80,7 +106,7 @@ def texts(
             f"""SELECT n.step, s.span_id, s.kind, s.name, s.status, left(s.status_message, $most) AS status_message,
                 left(s.input, $most) AS input, left(s.output, $most) AS output, {_LENGTHS}
             FROM spans AS s
-            JOIN (SELECT * FROM ({_STEPS}) WHERE step BETWEEN $first_step AND $last_step) AS n ON s.rowid = n.row_no
+            JOIN (SELECT * FROM ({_NUMBERED}) WHERE step BETWEEN $first_step AND $last_step) AS n ON s.rowid = n.row_no
             ORDER BY n.step""",
             SPAN_TEXTS,
             {"trace_id": trace_id, "first_step": first_step, "last_step": last_step, "most": max_characters},
@@ -99,7 +125,7 @@ def one(
     with store.read(timeout=timeout) as reader:
         frame = reader.frame(
             f"""SELECT n.step, {", ".join(f"s.{column}" for column in own)}, {cut}, s.source, {_LENGTHS}
-            FROM spans AS s JOIN ({_STEPS}) AS n ON s.rowid = n.row_no
+            FROM spans AS s JOIN ({_NUMBERED}) AS n ON s.rowid = n.row_no
             WHERE s.trace_id = $trace_id AND s.span_id = $span_id LIMIT 1""",
             SPAN_DETAIL,
             {"trace_id": trace_id, "span_id": span_id, "most": max_characters},

@@ -59,6 +59,7 @@ class ServerProcess:
             "TRIMTAB_DB": str(self.db),
             "TRIMTAB_INBOX": str(self.db.with_name("inbox")),
             "TRIMTAB_PORT": str(self.port),
+            "PYTHONFAULTHANDLER": "1",
             "TRIMTAB_ALLOW_KEYLESS_LOOPBACK": "1",
             "TRIMTAB_SHUTDOWN_GRACE_SECONDS": str(self._grace),
         }

@@ -7,10 +7,11 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import tables
+from dashboard.lessons.words import titles
 from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import markdown_safe, one_line
-from store import contrasts, lessons
+from store import contrasts
 
 __all__ = ["panel"]
 
@@ -145,7 +146,7 @@ def _patterns(frame: pl.DataFrame, held: int) -> None:
         "Outcome with the pattern minus without it, within task. Predictive, not causal: nobody assigned the steps at "
         "random. q is after Benjamini-Hochberg over all patterns of the agent."
     )
-    titles = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+    names = titles()
     shown = frame.select(
         pl.Series("rollouts that", [_did(row) for row in frame.iter_rows(named=True)], dtype=pl.String), "effect",
         "lower", "upper", pl.col("p_value").alias("p"), pl.col("q_value").alias("q"), "survives",
@@ -153,7 +154,7 @@ def _patterns(frame: pl.DataFrame, held: int) -> None:
         pl.col("informative_tasks").alias("tasks"), pl.col("explained_by").alias("explained by"),
         pl.Series(
             "lesson",
-            [one_line(titles.get(name, name), 80) if name else None for name in frame["lesson_id"]],
+            [one_line(names.get(name, name), 80) if name else None for name in frame["lesson_id"]],
             dtype=pl.String,
         ),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.ui import format as fmt
-from dashboard.ui.text import block, clean, one_line
+from dashboard.ui.text import block, clean, markdown_safe, one_line
 from pipelines.lessons.drafting.preview import Preview, preview
 from store import drafting
 from store.errors import TrimtabError
@@ -33,7 +33,7 @@ def panel(agents: tuple[str, ...]) -> None:
               on_click=_look, args=(agents,))  # fmt: skip
     held = st.session_state.get(_PREVIEW)
     if isinstance(held, str):
-        st.info(clean(held), icon=":material/info:")
+        st.info(markdown_safe(held), icon=":material/info:")
     elif isinstance(held, Preview):
         _question(held)
     _record(agents)
@@ -70,7 +70,10 @@ def _record(agents: tuple[str, ...]) -> None:
     frame = data.fresh(drafting.recent, _SHOWN)
     frame = frame.filter(pl.col("agent").is_in(agents)) if agents else frame
     if frame.is_empty():
-        st.caption("Nothing was asked yet.")
+        st.caption(
+            "Nothing was asked yet. With a model configured, the job Drafts asks it about tasks whose rollouts differ "
+            "in outcome and that no lesson covers."
+        )
         return
     failed = frame.filter(~pl.col("status").is_in(["proposed", "nothing to learn", "asking", "waiting"])).height
     st.caption(

@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import runtime
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import report
-from dashboard.lessons.words import FIELDS
+from dashboard.lessons.words import FIELDS, TITLE_CHARACTERS
 from dashboard.ui.focus import take_focus
 from dashboard.ui.text import clean
 from pipelines.lessons import review
@@ -19,7 +19,6 @@ from store.lesson_reviews import MAX_CHARACTERS, LessonText, Scope
 
 __all__ = ["difference", "form"]
 
-_TITLE_CHARACTERS: Final = 200
 # What `clean` makes visible is not offered for editing: a mark that reverses a field would hide what it says.
 _UNSEEN: Final = re.compile(r"⟨U\+[0-9A-F]{4}⟩")
 _SCOPE: Final = {"task": "Task", "segment": "Segment", "user_id": "User"}
@@ -31,7 +30,7 @@ def form(lesson: dict[str, Any], close: Callable[[], None]) -> None:
         for field, label in FIELDS.items():
             name, value = _key(lesson, field), _UNSEEN.sub("", clean(lesson[field] or ""))
             if field == "title":
-                st.text_input(label, value, key=name, max_chars=_TITLE_CHARACTERS)
+                st.text_input(label, value, key=name, max_chars=TITLE_CHARACTERS)
             else:
                 st.text_area(label, value, key=name, max_chars=MAX_CHARACTERS, height="content")
         with st.expander("Whom it is for, and until when", key="edit_scope"):

@@ -11,7 +11,7 @@ from dashboard.learn.actions import operator, perform
 from dashboard.lessons import trial_panel
 from dashboard.ui import format as fmt
 from dashboard.ui import states
-from dashboard.ui.text import clean, one_line
+from dashboard.ui.text import clean, markdown_safe, one_line
 from pipelines.lessons.graduate import export, lasting, tuning
 from pipelines.lessons.graduate.config import ExportConfig
 from pipelines.lessons.graduate.lasting import Standing
@@ -60,8 +60,7 @@ def _lessons(found: list[Standing]) -> None:
         with st.container(border=True):
             st.text(f"{one_line(agent, 60)}: {fmt.plural(len(own), 'lesson')} with lasting payoff")
             for one in own[:_SHOWN]:
-                effect = "" if one.effect is None else f"  {one.effect:+.3f} ({one.lower:+.3f} to {one.upper:+.3f})"
-                st.text(f"{one_line(one.title, 100)}{effect}, better for {one.days:.0f} days in {one.runs} runs")
+                st.text(f"{one_line(one.title, 100)}{_effect(one)}, better for {one.days:.0f} days in {one.runs} runs")
             st.caption(
                 "Traces of users who opted out (learning_opt_out, or never explored) are left out; what names a person "
                 f"or a case becomes a placeholder. At most {_MOST:,} conversations; more by: graduate export."
@@ -74,6 +73,14 @@ def _lessons(found: list[Standing]) -> None:
         with st.expander(f"Not yet ({len(rest):,})"):
             for one in rest[: 3 * _SHOWN]:
                 st.text(f"{one_line(one.title, 80)} ({one_line(one.agent, 40)}): {clean(one.missing or '')}")
+
+
+def _effect(one: Standing) -> str:
+    """The newest effect in points of the outcome, with its interval and what it was measured on."""
+    if one.effect is None or one.lower is None or one.upper is None:
+        return ""
+    measured_on = fmt.plural(one.units, "user or session", "users or sessions")
+    return f"  {fmt.points(one.effect)} ({one.lower * 100:+.1f} to {one.upper * 100:+.1f}), {measured_on}"
 
 
 def _export(row: dict[str, Any]) -> None:
@@ -118,9 +125,8 @@ def _job(row: dict[str, Any]) -> None:
                 f"{one_line(row['model'], 60)} on export {row['export_id']} ({row['method']}): {row['tokens']:,} "
                 f"tokens over {fmt.plural(row['epochs'], 'epoch')}, {fmt.money(row['usd'])}"
             )
-        st.caption(f"Proposed by {clean(row['proposed_by'])}" + (
-            f", decided by {clean(row['decided_by'])}" if row["decided_by"] else ""
-        ))  # fmt: skip
+        decided = f", decided by {markdown_safe(row['decided_by'])}" if row["decided_by"] else ""
+        st.caption(f"Proposed by {markdown_safe(row['proposed_by'])}{decided}")
         if row["tuned_model"]:
             st.text(f"Trained model: {clean(row['tuned_model'])}")
         if row["message"]:

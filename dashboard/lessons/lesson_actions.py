@@ -14,9 +14,8 @@ from pipelines.lessons import review
 from store.lesson_changes import ALLOWED
 from store.lesson_reviews import MAX_CHARACTERS, Reviewed
 
-__all__ = ["SERVED", "panel", "undo_button"]
+__all__ = ["panel", "undo_button"]
 
-SERVED: Final = ("canary", "active")
 _OPEN: Final = "library_editing"
 # action, label, icon, what it does, whether it needs a reason
 _ACTIONS: Final = (

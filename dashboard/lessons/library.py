@@ -15,6 +15,7 @@ from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import clean, line, one_line
 from store import exposures, lesson_links, lesson_settings, lessons, playbooks
+from store.lesson_serving import SERVED_STATES
 
 __all__ = ["headline", "panel", "waits"]
 
@@ -75,6 +76,9 @@ def panel(frame: pl.DataFrame, agents: tuple[str, ...]) -> None:
             "effect": st.column_config.TextColumn(
                 width=150, help="Points of outcome, served minus withheld at random, with the interval"
             ),
+            "n": st.column_config.NumberColumn(
+                width=70, format="localized", help="Decisions that the effect is of, served and withheld together"
+            ),
             "value": st.column_config.NumberColumn(
                 format="%.1f",
                 help="When proposed: requests a day x spread of outcomes x what the library does not cover.",
@@ -99,7 +103,7 @@ def _table(frame: pl.DataFrame, measured: dict[str, dict[str, Any]]) -> pl.DataF
     rows = []
     for row in frame.iter_rows(named=True):
         found = measured.get(row["lesson_id"])
-        served = row["state"] in lesson_actions.SERVED
+        served = row["state"] in SERVED_STATES
         own = row["holdout"] if row["holdout"] is not None else held[row["agent"]].holdout(row["state"])
         rows.append(
             {
@@ -107,6 +111,7 @@ def _table(frame: pl.DataFrame, measured: dict[str, dict[str, Any]]) -> pl.DataF
                 "state": f"{row['state']}, paused" if served and row["paused"] else row["state"],
                 "payoff": found["verdict"] if found else ("not measured" if served else None),
                 "effect": payoff.short(found) if found else None,
+                "n": found["served"] + found["withheld"] if found else None,
                 "for": scope_words(row),
                 "withheld": own if served else None,
                 "kind": _kind(row),
@@ -121,8 +126,8 @@ def _table(frame: pl.DataFrame, measured: dict[str, dict[str, Any]]) -> pl.DataF
 
 _TABLE: Final = pl.Schema(
     {
-        "lesson": pl.String(), "state": pl.String(), "payoff": pl.String(), "effect": pl.String(), "for": pl.String(),
-        "withheld": pl.Float64(), "kind": pl.String(), "evidence": pl.String(), "lint": pl.String(),
+        "lesson": pl.String(), "state": pl.String(), "payoff": pl.String(), "effect": pl.String(), "n": pl.Int64(),
+        "for": pl.String(), "withheld": pl.Float64(), "kind": pl.String(), "evidence": pl.String(), "lint": pl.String(),
         "value": pl.Float64(), "changed": pl.Datetime("us", "UTC"),
     }
 )  # fmt: skip
@@ -154,7 +159,7 @@ def _detail(lesson: dict[str, Any]) -> None:
 
 def _served(lesson: dict[str, Any]) -> None:
     """Whether agents get it now, and why not where its state says they should."""
-    if lesson["state"] not in lesson_actions.SERVED:
+    if lesson["state"] not in SERVED_STATES:
         return
     books = data.query(playbooks.latest)
     if lesson["agent"] != "*":

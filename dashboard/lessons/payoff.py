@@ -7,12 +7,13 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import figures, tables
+from dashboard.lessons.words import titles
 from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.lessons.payoff.measure import per_gain
-from store import lessons, payoffs
+from store import payoffs
 
 __all__ = ["VERDICTS", "headline", "of_lesson", "panel", "sentence", "short", "verdicts"]
 
@@ -67,9 +68,8 @@ def panel(agents: tuple[str, ...], theme: Theme) -> None:
         f"As of {fmt.utc(run['found_at'], seconds=False)}. Served minus withheld at random, by the doubly robust "
         "estimate; intervals hold at every look. Points are hundredths of the outcome's range of 0 to 1."
     )
-    named = _titles()
     lessons_only = frame.filter(kind="lesson").with_columns(
-        title=pl.col("lesson_id").replace_strict(named, default="a lesson that is not held any more")
+        title=pl.col("lesson_id").replace_strict(titles(), default="a lesson that is not held any more")
     )
     _figure(lessons_only, theme)
     _table(lessons_only)
@@ -82,6 +82,9 @@ def of_lesson(lesson_id: str) -> None:
     if frame.is_empty():
         st.caption("Its payoff was not measured yet: that needs decisions that were served it, and some without it.")
         return
+    run = data.query(payoffs.latest_run)
+    if run is not None:
+        st.caption(f"As of {fmt.utc(run['found_at'], seconds=False)}. Served minus withheld at random.")
     top = _headline_rows(frame, ())
     for row in top.iter_rows(named=True):
         st.markdown(f"**{row['verdict'].capitalize()}**")
@@ -139,10 +142,6 @@ def _headline_rows(frame: pl.DataFrame, agents: tuple[str, ...]) -> pl.DataFrame
     rows = rows.filter(pl.col("agent").is_in(agents)) if agents else rows
     newest = rows.sort("version", descending=True, nulls_last=True, maintain_order=True)
     return newest.unique(["agent", "kind", "lesson_id"], keep="first", maintain_order=True)
-
-
-def _titles() -> dict[str, str]:
-    return dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
 
 
 def _figure(frame: pl.DataFrame, theme: Theme) -> None:

@@ -9,18 +9,19 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
-from dashboard.lessons.reports import PAST
+from dashboard.lessons.reports import PAST, playbooks_now
+from dashboard.lessons.words import titles
 from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import block, clean, markdown_safe, one_line
 from pipelines.lessons import review
-from store import lesson_settings, lessons, playbooks
+from store import lesson_settings, playbooks
+from store.lesson_versions import EVERY_AGENT
 from store.playbooks import Playbook
 
 __all__ = ["difference", "panel"]
 
 _WHOLE: Final = 100_000
-_EVERY: Final = "*"
 _CAUSES: Final = {
     "settings": "settings changed", "payoffs": "new payoffs", "expired": "a lesson expired",
     "serving off": "serving switched off", "serving on": "serving switched on", "unpin": "unpinned",
@@ -29,7 +30,7 @@ _CAUSES: Final = {
 
 def panel(books: pl.DataFrame) -> None:
     """The playbook of one agent (`books` are the newest versions, columns `store.playbooks.VERSIONS`)."""
-    off = data.query(lesson_settings.of, _EVERY).serving_off
+    off = data.query(lesson_settings.of, EVERY_AGENT).serving_off
     if off:
         st.error("Nothing is served to any agent: the kill switch for everything is on.", icon=":material/power_off:")
         st.text(clean(off))
@@ -38,7 +39,7 @@ def panel(books: pl.DataFrame) -> None:
             "No playbook yet", "A playbook is written when the first lesson of an agent is approved in Review."
         )
         with st.container(horizontal=True):
-            _kill_button(_EVERY, "every agent", bool(off))
+            _kill_button(EVERY_AGENT, "every agent", bool(off))
         return
     agent = st.selectbox("Agent", books["agent"].to_list(), key="playbook", bind="query-params")
     versions = data.query(playbooks.versions, agent)
@@ -77,9 +78,9 @@ def _now(held: Playbook) -> None:
         st.warning(
             f"Pinned: this repeats version {held.settings.pinned} until it is unpinned.", icon=":material/push_pin:"
         )
-    titles = _titles() if held.settings.left_out else {}
+    names = titles() if held.settings.left_out else {}
     for lesson_id, why in held.settings.left_out.items():
-        st.text(f"Left out “{one_line(titles.get(lesson_id, lesson_id), 60)}”: {one_line(why, 300)}")
+        st.text(f"Left out “{one_line(names.get(lesson_id, lesson_id), 60)}”: {one_line(why, 300)}")
 
 
 def _switches(agent: str, held: Playbook, everything_off: bool) -> None:
@@ -91,11 +92,11 @@ def _switches(agent: str, held: Playbook, everything_off: bool) -> None:
             )  # fmt: skip
         own = {row["agent"]: row["serving_off"] for row in data.query(lesson_settings.listed).to_dicts()}.get(agent)
         _kill_button(agent, markdown_safe(one_line(agent, 40)), bool(own))
-        _kill_button(_EVERY, "every agent", everything_off)
+        _kill_button(EVERY_AGENT, "every agent", everything_off)
 
 
 def _kill_button(agent: str, name: str, off: bool) -> None:
-    mark = "all" if agent == _EVERY else "agent"
+    mark = "all" if agent == EVERY_AGENT else "agent"
     if off:
         st.button(
             f"Serve {name} again", key=f"restore_{mark}", icon=":material/power:", on_click=_restore, args=(agent,)
@@ -112,12 +113,12 @@ def _kill_button(agent: str, name: str, off: bool) -> None:
 
 def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
     st.subheader("Versions", anchor=False)
-    titles = _titles()
+    names = titles()
     st.dataframe(
         versions.select(
             "version",
             pl.col("created_at").alias("written"),
-            pl.Series("because of", [_because(cause, titles) for cause in versions["cause"]], dtype=pl.String),
+            pl.Series("because of", [_because(cause, names) for cause in versions["cause"]], dtype=pl.String),
             pl.Series("lessons", [len(playbooks.decode_entries(row)) for row in versions["entries"]], dtype=pl.Int64),
             "tokens",
         ),
@@ -152,10 +153,10 @@ def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
 
 def _entries(agent: str, before: int, after: int) -> None:
     found = data.query(playbooks.difference, agent, before, after)
-    titles = _titles()
+    names = titles()
     parts = [
         f"{fmt.plural(len(rows), 'lesson')} {word}: "
-        + ", ".join(one_line(titles.get(entry.lesson_id, entry.lesson_id), 60) for entry in rows[:5])
+        + ", ".join(one_line(names.get(entry.lesson_id, entry.lesson_id), 60) for entry in rows[:5])
         for word, rows in (
             ("more", found.added),
             ("less", found.removed),
@@ -169,21 +170,16 @@ def _entries(agent: str, before: int, after: int) -> None:
         st.caption("The settings differ too: token budget, share without lessons, kill switch or pin.")
 
 
-def _titles() -> dict[str, str]:
-    return dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
-
-
-def _because(cause: str, titles: dict[str, str]) -> str:
+def _because(cause: str, names: dict[str, str]) -> str:
     """Why a version was written, with the title of a lesson in place of its id."""
     action, _, lesson_id = cause.partition(" ")
-    if lesson_id in titles:
-        return f"{PAST.get(action, action)}: {one_line(titles[lesson_id], 80)}"
+    if lesson_id in names:
+        return f"{PAST.get(action, action)}: {one_line(names[lesson_id], 80)}"
     return one_line(_CAUSES.get(cause, cause), 120)
 
 
 def _said(made: dict[str, int], what: str) -> str:
-    named = [f"{agent} is at version {version}" for agent, version in sorted(made.items())]
-    return f"{what} " + (f"The playbook of {', of '.join(named[:3])} now." if named else "No playbook changed.")
+    return f"{what} {playbooks_now(made) or 'No playbook changed.'}"
 
 
 def _kill(agent: str, mark: str) -> None:

@@ -7,16 +7,15 @@ import streamlit as st
 
 from dashboard import data, runtime
 from dashboard.learn.actions import operator, perform
-from dashboard.lessons.words import FIELDS
+from dashboard.lessons.words import FIELDS, TITLE_CHARACTERS
 from dashboard.ui.text import one_line
 from pipelines.lessons.proposing import propose_by_operator
 from store import overview
 from store.lesson_reviews import MAX_CHARACTERS, LessonText, Scope
+from store.lesson_versions import EVERY_AGENT
 
 __all__ = ["button"]
 
-_TITLE_CHARACTERS: Final = 200
-_EVERY: Final = "*"
 _HINTS: Final = {
     "title": "Look the order up before promising a date",
     "when_text": "When a customer asks when something arrives",
@@ -36,12 +35,12 @@ def _dialog(agents: tuple[str, ...]) -> None:
     known = agents or tuple(data.query(overview.segments).filter(field="agent")["value"].to_list())
     with st.form("write_form", border=False):
         st.selectbox(
-            "Agent", [*known, _EVERY], key="write_agent",
-            format_func=lambda name: "every agent" if name == _EVERY else one_line(name, 60),
+            "Agent", [*known, EVERY_AGENT], key="write_agent",
+            format_func=lambda name: "every agent" if name == EVERY_AGENT else one_line(name, 60),
         )  # fmt: skip
         for field, label in FIELDS.items():
             if field == "title":
-                st.text_input(label, key=f"write_{field}", max_chars=_TITLE_CHARACTERS, placeholder=_HINTS[field])
+                st.text_input(label, key=f"write_{field}", max_chars=TITLE_CHARACTERS, placeholder=_HINTS[field])
             else:
                 st.text_area(
                     label, key=f"write_{field}", max_chars=MAX_CHARACTERS, placeholder=_HINTS[field], height=90

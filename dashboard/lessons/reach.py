@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.lessons.words import scope_words
 from dashboard.ui import format as fmt
-from pipelines.lessons.playbook import estimate_tokens
+from pipelines.lessons.paragraphs import block, estimate_tokens
 from store import lesson_settings, lessons, playbooks
 
 __all__ = ["reach_panel"]
@@ -21,7 +21,7 @@ def reach_panel(lesson: dict[str, Any]) -> None:
         user_id=lesson["user_id"],
     )  # fmt: skip
     rules = data.query(lesson_settings.of, lesson["agent"])
-    tokens = _tokens(lesson)
+    tokens = estimate_tokens("\n\n" + block(lesson))
     st.caption(f"Blast radius, last {lessons.BLAST_DAYS} days")
     st.text(scope_words(lesson))
     with st.container(horizontal=True):
@@ -47,11 +47,6 @@ def reach_panel(lesson: dict[str, Any]) -> None:
             f"Joins playbook version {held.version}: {fmt.plural(len(held.entries), 'lesson')}, about {held.tokens:,} "
             f"tokens together; an answer has room for {rules.token_budget:,}."
         )
-
-
-def _tokens(lesson: dict[str, Any]) -> int:
-    words = (lesson["title"], lesson["when_text"], lesson["when_not"] or "", lesson["do_text"])
-    return estimate_tokens("\n".join(words)) + 12
 
 
 def _per_day(traces: float) -> str:

@@ -11,10 +11,10 @@ from dashboard.ui.text import one_line
 from pipelines.lessons import review
 from store import lesson_settings
 from store.lesson_rules import LessonSettings
+from store.lesson_versions import EVERY_AGENT
 
 __all__ = ["panel"]
 
-_EVERY: Final = "*"
 _ALL: Final = "Every agent"
 _YES_NO: Final = {None: "as for every agent", True: "yes", False: "no"}
 _PERCENT: Final = {
@@ -27,21 +27,21 @@ _PERCENT: Final = {
 def panel(agents: list[str]) -> None:
     """The settings in force, and a form to change them."""
     agent = st.selectbox(
-        "Whose settings", [_EVERY, *agents], key="rules", bind="query-params",
-        format_func=lambda name: _ALL if name == _EVERY else one_line(name, 60),
+        "Whose settings", [EVERY_AGENT, *agents], key="rules", bind="query-params",
+        format_func=lambda name: _ALL if name == EVERY_AGENT else one_line(name, 60),
     )  # fmt: skip
     held = data.query(lesson_settings.of, agent)
     own = {row["agent"]: row for row in data.query(lesson_settings.listed).to_dicts()}.get(agent, {})
     _in_force(held)
     mark = f"{agent}_{own['updated_at']:%Y%m%d%H%M%S%f}" if own else agent
     with st.form(f"rules_form_{mark}"):
-        choices: list[bool | None] = [True, False] if agent == _EVERY else list(_YES_NO)
+        choices: list[bool | None] = [True, False] if agent == EVERY_AGENT else list(_YES_NO)
         left, right = st.columns(2)
         for column, name, label in (
             (left, "two_person", "Two persons have to approve"),
             (right, "automatic_demotion", "Measured harm demotes by itself"),
         ):
-            value = getattr(held, name) if agent == _EVERY else own.get(name)
+            value = getattr(held, name) if agent == EVERY_AGENT else own.get(name)
             column.selectbox(
                 label, choices, choices.index(value), key=f"rules_{name}_{mark}", format_func=_YES_NO.__getitem__
             )

@@ -7,11 +7,12 @@ import streamlit as st
 
 from dashboard import data, runtime
 from dashboard.learn.actions import operator, perform
+from dashboard.lessons.words import titles
 from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import clean, markdown_safe, one_line
 from pipelines.lessons import review
-from store import distil_reviews, distilling, lessons
+from store import distil_reviews, distilling
 from store.distil_reviews import Preview
 from store.errors import TrimtabError
 
@@ -43,12 +44,12 @@ def panel(agents: tuple[str, ...]) -> None:
     st.caption(f"As of {fmt.utc(run['found_at'], seconds=False)}: {markdown_safe(run['message'])}")
     if frame.is_empty():
         states.nothing("Nothing to tidy", "No proposal of the last run waits for you.")
-    titles: dict[str, Any] = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+    names = titles()
     for row in frame.head(_SHOWN).iter_rows(named=True):
-        _proposal(row, titles)
+        _proposal(row, names)
     if frame.height > _SHOWN:
         st.caption(f"The first {_SHOWN} of {frame.height}.")
-    _decided(titles)
+    _decided(names)
 
 
 def _cause(row: dict[str, Any]) -> str:
@@ -56,7 +57,7 @@ def _cause(row: dict[str, Any]) -> str:
     return _CAUSES.get(cause, cause.replace("_", " "))
 
 
-def _proposal(row: dict[str, Any], titles: dict[str, Any]) -> None:
+def _proposal(row: dict[str, Any], names: dict[str, str]) -> None:
     identity = row["proposal_id"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -67,7 +68,7 @@ def _proposal(row: dict[str, Any], titles: dict[str, Any]) -> None:
         for member in data.query(distilling.members, identity).iter_rows(named=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.badge("keeps" if member["role"] == "keep" else "goes", color="gray")
-                st.text(one_line(titles.get(member["lesson_id"], member["lesson_id"]), 120))
+                st.text(one_line(names.get(member["lesson_id"], member["lesson_id"]), 120))
                 st.page_link(
                     "views/lessons.py", label="Read", icon=":material/open_in_new:",
                     query_params={"lesson": member["lesson_id"]},
@@ -112,13 +113,13 @@ def _preview(held: Preview) -> None:
         )
 
 
-def _decided(titles: dict[str, Any]) -> None:
+def _decided(names: dict[str, str]) -> None:
     done = data.query(distilling.listed, ("approved", "declined"))
     if done.is_empty():
         return
     with st.expander(f"Decided ({done.height:,})"):
         for row in done.head(_SHOWN).iter_rows(named=True):
-            kept = f" into “{one_line(titles.get(row['keep_id'], row['keep_id']), 60)}”" if row["keep_id"] else ""
+            kept = f" into “{one_line(names.get(row['keep_id'], row['keep_id']), 60)}”" if row["keep_id"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.text(
                     f"{fmt.utc(row['decided_at'], seconds=False)}  {row['state']} by {clean(row['decided_by'] or '')}: "
@@ -126,6 +127,8 @@ def _decided(titles: dict[str, Any]) -> None:
                 )
                 if row["state"] == "approved":
                     st.button("Undo", key=f"tidy_undo_{row['proposal_id']}", on_click=_undo, args=(row["proposal_id"],))
+        if done.height > _SHOWN:
+            st.caption(f"The first {_SHOWN} of {done.height:,}.")
 
 
 def _look(identity: str) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import report
+from dashboard.lessons.words import titles
 from dashboard.ui.text import clean, one_line
 from pipelines.lessons.graduate import trial
 from pipelines.lessons.graduate.lasting import Standing
@@ -26,11 +27,11 @@ _COLOURS: Final[dict[str, Any]] = {
 def panel(agents: tuple[str, ...], measured: list[Standing]) -> None:
     """The trials, and a form to begin one with a measured lesson."""
     st.subheader("Without the lesson", anchor=False)
-    titles: dict[str, Any] = dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
+    names = titles()
     frame = data.query(graduation_trials.listed)
     frame = frame.filter(pl.col("agent").is_in(agents)) if agents else frame
     for row in frame.head(_SHOWN).iter_rows(named=True):
-        _trial(row, one_line(titles.get(row["lesson_id"], row["lesson_id"]), 100))
+        _trial(row, one_line(names.get(row["lesson_id"], row["lesson_id"]), 100))
     if frame.is_empty():
         st.caption(
             "Once an agent runs a trained model, its lesson is withheld from half of the decisions at random: if it "

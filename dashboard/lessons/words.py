@@ -6,12 +6,17 @@ from typing import Any, Final, Literal
 
 import streamlit as st
 
+from dashboard import data
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, line, markdown_safe, one_line
+from store import lessons
 
-__all__ = ["FIELDS", "ORIGINS", "STATE_COLOURS", "badges", "scope_words", "words_panel"]
+__all__ = [
+    "FIELDS", "ORIGINS", "STATE_COLOURS", "TITLE_CHARACTERS", "badges", "scope_words", "titles", "words_panel",
+]  # fmt: skip
 
 FIELDS: Final = {"title": "Title", "when_text": "When", "when_not": "Not when", "do_text": "Do"}
+TITLE_CHARACTERS: Final = 200
 ORIGINS: Final = {
     "contrast": "found by contrast", "model": "drafted by a model", "operator": "written by an operator",
     "agent": "proposed by an agent",
@@ -28,6 +33,11 @@ _TRUST: Final = {
     "system": "Trimtab's own wording with names of tools.",
     "operator": "An operator wrote it.",
 }
+
+
+def titles() -> dict[str, str]:
+    """The titles of all lessons by their ids. They quote traces."""
+    return dict(data.query(lessons.library).select("lesson_id", "title").iter_rows())
 
 
 def scope_words(lesson: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.commands import jobs
 from pipelines.commands.access import operations
+from pipelines.terminal import printable
 from store.errors import ActionRefused
 from store.settings import Settings
 
@@ -42,14 +43,10 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps(shown))
         return 0
     for message in shown["messages"]:
-        print(f"--- {message['role']}\n{_shown(message['text'])}\n")
-    print(_costs(shown), file=sys.stderr)
+        text = printable(message["text"], "\n\t")
+        print(f"--- {message['role']}\n{text}\n")
+    print(printable(_costs(shown), "\n"), file=sys.stderr)
     return 0
-
-
-def _shown(text: str) -> str:
-    """A text without the signs by which traces could steer a terminal."""
-    return "".join(sign if sign in "\n\t" or sign.isprintable() else "\ufffd" for sign in text)
 
 
 def _costs(shown: dict[str, Any]) -> str:

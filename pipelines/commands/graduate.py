@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.commands.access import operations
+from pipelines.terminal import printable
 from store.settings import Settings
 
 _OPERATOR = "who does it (default: the name of this machine's user)"
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             done = work.graduate(arguments.action, told)
         if arguments.action == "export" and out is not None:
             done |= work.graduate("write", {"export": done["export_id"], "out": str(out.resolve())})
-    print(json.dumps(done) if arguments.json else "\n".join(_lines(arguments.action, done)))
+    print(json.dumps(done) if arguments.json else "\n".join(map(printable, _lines(arguments.action, done))))
     return 0
 
 
@@ -101,7 +102,7 @@ def _lines(action: str, done: dict[str, Any]) -> list[str]:
         case "confirm":
             return [f"Lesson {done['lesson_id']} is {done['state']}."]
     found = [
-        *(f"Export {one['export_id']} of {_clean(one['agent'])}, {one['created_at'][:16]}" for one in done["exports"]),
+        *(f"Export {one['export_id']} of {one['agent']}, {one['created_at'][:16]}" for one in done["exports"]),
         *map(_tuning, done["tunings"]), *map(_trial, done["trials"]),
     ]  # fmt: skip
     return found or ["Nothing was exported yet."]
@@ -112,7 +113,7 @@ def _standing(one: dict[str, Any]) -> str:
     said = f"may graduate: better for {one['days']:.0f} days, {one['runs']} runs" if one["missing"] is None else (
         f"not yet: {one['missing']}"
     )  # fmt: skip
-    return f"{one['lesson_id']}  {_clean(one['agent'])}  {_clean(one['title'])}{effect}  {_clean(said)}"
+    return f"{one['lesson_id']}  {one['agent']}  {one['title']}{effect}  {said} (n = {one['units']:,})"
 
 
 def _export(done: dict[str, Any]) -> list[str]:
@@ -128,21 +129,14 @@ def _export(done: dict[str, Any]) -> list[str]:
 
 def _tuning(one: dict[str, Any]) -> str:
     cost = f"{one['tokens']:,} tokens, ${one['usd']:.2f}"
-    said = (
-        f"Fine-tuning {one['tuning_id']} of {_clean(one['model'])} on export {one['export_id']}: {one['state']}, {cost}"
-    )
-    named = f", model {_clean(one['tuned_model'])}" if one["tuned_model"] else ""
-    return f"{said}{named}. {_clean(one['message'] or '')}".rstrip()
+    said = f"Fine-tuning {one['tuning_id']} of {one['model']} on export {one['export_id']}: {one['state']}, {cost}"
+    named = f", model {one['tuned_model']}" if one["tuned_model"] else ""
+    return f"{said}{named}. {one['message'] or ''}".rstrip()
 
 
 def _trial(one: dict[str, Any]) -> str:
-    said = f"Trial {one['trial_id']} of lesson {one['lesson_id']} with {one['basis']} {_clean(one['name'])}"
-    return f"{said}: {one['state']}. {_clean(one['message'])}"
-
-
-def _clean(text: str) -> str:
-    """A text without the signs by which traces could steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    said = f"Trial {one['trial_id']} of lesson {one['lesson_id']} with {one['basis']} {one['name']}"
+    return f"{said}: {one['state']}. {one['message']}"
 
 
 def _somebody() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.commands.access import operations
 from pipelines.jobs import REGISTRY
+from pipelines.terminal import printable
 from store.errors import UnknownJob
 from store.settings import Settings
 
@@ -33,16 +34,17 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             if event["event"] == "ended":
                 outcome = {key: value for key, value in event.items() if key != "event"}
             elif event["event"] == "progress" and live:
-                print(f"\r\033[K{event['progress']:4.0%} {event['message']}", end="", file=sys.stderr, flush=True)
+                message = printable(event["message"])
+                print(f"\r\033[K{event['progress']:4.0%} {message}", end="", file=sys.stderr, flush=True)
     if live:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     succeeded = outcome["status"] == "succeeded"
     if arguments.json:
         print(json.dumps(outcome))
     elif succeeded:
-        print(f"{arguments.job}: {outcome['message']} ({outcome['rows']:,} rows)")
+        print(printable(f"{arguments.job}: {outcome['message']} ({outcome['rows']:,} rows)", "\n"))
     if not succeeded:
-        print(f"error: job {arguments.job} {outcome['status']}: {outcome['error']}", file=sys.stderr)
+        print(printable(f"error: job {arguments.job} {outcome['status']}: {outcome['error']}", "\n"), file=sys.stderr)
     return 0 if succeeded else 1
 
 
@@ -59,7 +61,7 @@ def jobs(arguments: argparse.Namespace, settings: Settings) -> int:
             print(f"{'':<14} never ran")
             continue
         taken = "" if job["seconds"] is None else f" in {job['seconds']:.1f} s"
-        detail = job["error"] or job["message"] or ""
+        detail = printable(job["error"] or job["message"] or "", "\n")
         print(f"{'':<14} {job['status']}{taken}, started {job['started_at'][:19]}Z ({job['cause']}). {detail}".rstrip())
     return 0
 

@@ -5,7 +5,6 @@ is done. Whatever ends the process in between, the next run goes on there and pa
 """
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,8 +33,6 @@ _SETTLED: Final = timedelta(minutes=15)
 
 _BATCH: Final = 10
 """So many verdicts are written at once; the texts of so many subjects are in memory."""
-
-_NAP_SECONDS: Final = 0.5
 
 
 @dataclass
@@ -81,7 +78,7 @@ def judge(context: "JobContext", *, environ: Mapping[str, str]) -> JobResult:
     if not chosen:
         return JobResult(0, "No rubric is active.")
     port = connect(
-        context.store, context.settings, environ=environ, wait=lambda seconds: _wait(context, seconds),
+        context.store, context.settings, environ=environ, wait=context.wait_for_model,
         random=context.random,
     )  # fmt: skip
     if port is None:
@@ -208,14 +205,6 @@ def _judged_at(rubric: Rubric, answered_at: datetime) -> datetime:
     So the same verdict is the same signal whenever it is written, and a later version's takes the earlier one's place.
     """
     return answered_at if rubric.created_at is None else max(answered_at, rubric.created_at)
-
-
-def _wait(context: "JobContext", seconds: float) -> None:
-    """Sleep in naps, so that a process that ends need not wait. Raises: `JobInterrupted`."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, _NAP_SECONDS))
-        context.progress(0.0, "waiting for the model's server")
 
 
 def _sentence(tally: _Tally) -> str:

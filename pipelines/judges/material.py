@@ -42,7 +42,7 @@ class Material:
 
 
 def of_trace(stated: Mapping[str, Any] | None, steps: Sequence[Mapping[str, Any]]) -> Material | None:
-    """A trace from its stated input and output (`store.judges.STATED`) and its steps (`store.judges.STEPS`).
+    """A trace from its stated input and output (`store.judges.STATED`) and its steps (`store.spans.STEPS`).
 
     Long texts are cut in their middle, steps in the middle of a long trace are left out. None when there is no text.
     """

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from pipelines.ingest.inspection import inspect
 from pipelines.ingest.load import BatchReport, Progress, load
@@ -20,9 +19,6 @@ from store.connection import Store
 from store.errors import FileRejected, IngestCancelled, IngestInterrupted
 from store.pull_sources import PullSource, PullState, due_at
 from store.settings import Settings
-
-# A process that ends asks for no more than this of a job that waits.
-_NAP_SECONDS: Final = 0.5
 
 
 def has_work(store: Store, settings: Settings) -> bool:
@@ -126,10 +122,7 @@ def _counted(number: int, noun: str) -> str:
 def _pace(context: JobContext) -> Pace:
     """Real time; a wait ends early when the process does."""
 
-    def wait(seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _NAP_SECONDS))
-            context.progress(0.0, "waiting before the next request")
-
-    return Pace(wait, time.monotonic, context.clock.now, context.random)
+    return Pace(
+        lambda seconds: context.wait(seconds, "waiting before the next request"), time.monotonic, context.clock.now,
+        context.random,
+    )  # fmt: skip

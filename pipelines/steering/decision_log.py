@@ -111,18 +111,14 @@ class DecisionLog:
         self._thread.join()
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            self._fresh.wake.wait(self._interval)
-            self._fresh.wake.clear()
-            ended = self._fresh.closed
-            try:
-                self._spool()
-                self._backlog.turn()
-            except Exception as error:
-                # Whatever it is, the decisions that come next are not lost with it.
-                self._backlog.failed(f"the decision log stumbled: {error!r}")
+        self._fresh.attend(
+            self._interval, self._turn, lambda error: self._backlog.failed(f"the decision log stumbled: {error}")
+        )
         self._backlog.end()
+
+    def _turn(self) -> None:
+        self._spool()
+        self._backlog.turn()
 
     def _spool(self) -> None:
         """Put what has gathered into a file."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from pipelines.steering.policy import Policy
 from pipelines.steering.policy_build import Beliefs, Decided, beliefs_of, build
-from store import arms, exploration, guardrails, lesson_sets, never_explore, playbooks, policies
+from store import arms, audit, exploration, guardrails, lesson_sets, never_explore, playbooks, policies
 from store.connection import Store
 from store.lesson_sets import LessonSet
 
@@ -97,7 +97,7 @@ def _one_arm(agent: str, since: datetime) -> pl.DataFrame:
     """The arms (columns `store.arms.ARMS`) of an agent that has lessons and no arms: what it runs anyway."""
     row = {
         "agent": agent, "arm": DEFAULT_ARM, "kind": "mixed", "state": "enabled", "baseline": True,
-        "definition": "{}", "origin": arms.SYSTEM, "state_by": arms.SYSTEM, "created_at": since, "updated_at": since,
+        "definition": "{}", "origin": audit.SYSTEM, "state_by": audit.SYSTEM, "created_at": since, "updated_at": since,
     }  # fmt: skip
     return pl.DataFrame([row], schema=arms.ARMS)
 

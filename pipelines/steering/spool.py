@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,20 +46,14 @@ class Fresh:
     """Decisions that were taken and are in no file yet. Any thread may take."""
 
     def __init__(self) -> None:
-        self.wake = threading.Event()
         self.taken = 0
+        self._wake = threading.Event()
         self._rows: deque[Decision] = deque()
         self._closed = False
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    @property
-    def closed(self) -> bool:
-        """Whether no more is taken."""
-        with self._lock:
-            return self._closed
 
     def take(self, decision: Decision) -> None:
         """Take a decision, without waiting. Raises: `StoreClosed`."""
@@ -69,17 +63,33 @@ class Fresh:
             self._rows.append(decision)
             self.taken += 1
         if len(self._rows) == BATCH_ROWS:
-            self.wake.set()
+            self._wake.set()
 
     def gathered(self) -> list[Decision]:
         """What was taken since the last call."""
         return [self._rows.popleft() for _ in range(len(self._rows))]
 
+    def attend(self, interval: float, turn: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Call `turn` every `interval` seconds, or sooner where many were taken; after the close once more, and return.
+
+        `failed` is told what `turn` raises: whatever it is, the decisions that come next are not lost with it.
+        """
+        ended = False
+        while not ended:
+            self._wake.wait(interval)
+            self._wake.clear()
+            with self._lock:
+                ended = self._closed
+            try:
+                turn()
+            except Exception as error:
+                failed(repr(error))
+
     def close(self) -> None:
         """Take no more."""
         with self._lock:
             self._closed = True
-        self.wake.set()
+        self._wake.set()
 
 
 class Files:
@@ -123,6 +133,13 @@ class SpoolCounts:
     failures: int
     error: str | None
 
+    def after(self, earlier: "SpoolCounts") -> "SpoolCounts":
+        """With what an earlier process had counted: what was in no file of it is no more, nor is its error."""
+        return SpoolCounts(
+            self.taken + earlier.taken, self.fresh, self.lost + earlier.lost, self.failures + earlier.failures,
+            self.error,
+        )  # fmt: skip
+
 
 class Spool:
     """Puts decisions into files for another process to store. Close it at the end."""
@@ -159,16 +176,7 @@ class Spool:
         self._thread.join()
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            self._fresh.wake.wait(self._interval)
-            self._fresh.wake.clear()
-            ended = self._fresh.closed
-            try:
-                self.flush()
-            except Exception as error:
-                # Whatever it is, the decisions that come next are not lost with it.
-                self._failed(f"the spool stumbled: {error!r}")
+        self._fresh.attend(self._interval, self.flush, lambda error: self._failed(f"the spool stumbled: {error}"))
         if self._frames:
             unsaved = sum(frame.height for frame in self._frames)
             self._frames.clear()

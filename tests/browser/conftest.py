@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "TRIMTAB_DB": str(folder / "trimtab.duckdb"),
         "TRIMTAB_INBOX": str(folder / "inbox"),
         "TRIMTAB_PORT": str(port),
+        "PYTHONFAULTHANDLER": "1",
     }
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
@@ -58,7 +60,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert time.monotonic() < deadline, "the server did not answer"
     yield url
     process.terminate()
-    assert process.wait(60) == 0, (folder / "server.log").read_text()
+    try:
+        ended = process.wait(60)
+    except subprocess.TimeoutExpired:
+        # It hangs: with the signal to abort it writes where each of its threads is.
+        process.send_signal(signal.SIGABRT)
+        ended = process.wait(10)
+    assert ended == 0, (folder / "server.log").read_text()
 
 
 @pytest.fixture

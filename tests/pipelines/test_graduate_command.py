@@ -42,7 +42,9 @@ def test_the_whole_way_on_the_command_line(db, tmp_path, capsys):
         code = main(["graduate", words[0], "--db", str(db), *words[1:]])
         return code, capsys.readouterr()
 
-    assert f"{LESSON}  {AGENT}  Title of {LESSON} +0.200 (+0.100 to +0.300)  may graduate" in call("eligible")[1].out
+    told = call("eligible")[1].out
+    assert f"{LESSON}  {AGENT}  Title of {LESSON} +0.200 (+0.100 to +0.300)  may graduate" in told
+    assert told.endswith("(n = 1,000)\n")
     code, told = call("export", AGENT, "--operator", "Ada", "--out", "data")
     assert code == 0
     assert "supervised: 22 examples of 24 candidates." in told.out

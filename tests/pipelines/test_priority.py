@@ -13,7 +13,9 @@ AUTOGROUP = Path("/proc/self/autogroup")
 
 def standing() -> tuple[int, str | None]:
     """The niceness of the process, and what its session stands at."""
-    return os.getpriority(os.PRIO_PROCESS, 0), AUTOGROUP.read_text().split()[-1] if AUTOGROUP.exists() else None
+    session = AUTOGROUP.read_text().split() if AUTOGROUP.exists() else []
+    # A process outside every such session reads an empty file.
+    return os.getpriority(os.PRIO_PROCESS, 0), session[-1] if session else None
 
 
 def granted(session: str) -> bool:

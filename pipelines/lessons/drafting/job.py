@@ -7,7 +7,6 @@ as proposed lessons or as a failure with a name (`store.drafting`).
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draft", "run"]
 
-_NAP_SECONDS: Final = 0.5
 _BATCH_EVERY: Final = timedelta(hours=20)
 
 
@@ -68,9 +66,7 @@ def draft(context: "JobContext", *, environ: Mapping[str, str]) -> JobResult:
     from pipelines.llm import connect
 
     store, settings = context.store, context.settings
-    port = connect(
-        store, settings, environ=environ, wait=lambda seconds: _wait(context, seconds), random=context.random
-    )
+    port = connect(store, settings, environ=environ, wait=context.wait_for_model, random=context.random)
     if port is None:
         return JobResult(0, "No model is configured (TRIMTAB_MODEL).")
     tally = _Tally()
@@ -174,14 +170,6 @@ def _submit(context: "JobContext", port: "ModelPort", tally: _Tally) -> None:
         tally.batches.append(f"{sent}. {submitted.message}" if submitted.message else f"{sent}.")
     # A batch that the server has refused at once leaves nothing to wait for.
     _resume(store, tally)
-
-
-def _wait(context: "JobContext", seconds: float) -> None:
-    """Sleep in naps, so that a process that ends need not wait. Raises: `JobInterrupted`."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, _NAP_SECONDS))
-        context.progress(0.0, "waiting for the model's server")
 
 
 def _sentence(tally: _Tally) -> str:

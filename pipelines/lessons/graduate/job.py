@@ -1,9 +1,8 @@
 """The job `graduate`: follows fine-tuning jobs, and measures whether trained models still need their lessons."""
 
 import os
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pipelines.jobs import JobResult
 from pipelines.lessons.graduate import trial, tuning
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from pipelines.jobs import JobContext
 
 __all__ = ["follow", "run"]
-
-_NAP_SECONDS: Final = 0.5
 
 
 def run(context: "JobContext") -> JobResult:
@@ -43,9 +40,7 @@ def _tunings(context: "JobContext", environ: Mapping[str, str]) -> list[str]:
     from pipelines.llm_tuning import Tunings
 
     context.progress(0.0, "asking the model's server")
-    port = connect(
-        store, context.settings, environ=environ, wait=lambda seconds: _wait(context, seconds), random=context.random
-    )
+    port = connect(store, context.settings, environ=environ, wait=context.wait_for_model, random=context.random)
     if port is None:
         return ["Fine-tuning waits: no model is configured (TRIMTAB_MODEL)."]
     with port:
@@ -53,11 +48,3 @@ def _tunings(context: "JobContext", environ: Mapping[str, str]) -> list[str]:
             store, port, lambda row, split: tuning.content(store, row, split), lambda row: tuning.withdrawn(store, row)
         ).follow()
     return [f"Fine-tuning {one.tuning_id} ({one.state}): {one.message or 'the server works on it'}" for one in followed]
-
-
-def _wait(context: "JobContext", seconds: float) -> None:
-    """Sleep in naps, so that a process that ends need not wait. Raises: `JobInterrupted`."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, _NAP_SECONDS))
-        context.progress(0.0, "waiting for the model's server")

@@ -23,7 +23,7 @@ _SLACK: Final = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Standing:
-    """A lesson for one agent: `missing` says what it lacks to graduate, None when it may."""
+    """A lesson for one agent, measured on `units`: `missing` says what it lacks to graduate, None when it may."""
 
     agent: str
     lesson_id: str
@@ -34,6 +34,7 @@ class Standing:
     effect: float | None
     lower: float | None
     upper: float | None
+    units: int
     missing: str | None
 
 
@@ -106,5 +107,5 @@ def _standing(store: Store, lesson: dict[str, Any], row: dict[str, Any], config:
         missing = f"it is paused ({lesson['paused']})"
     return Standing(
         row["agent"], lesson["lesson_id"], lesson["version"], lesson["title"], runs, days, row["effect"], row["lower"],
-        row["upper"], missing,
+        row["upper"], row["units"], missing,
     )  # fmt: skip

@@ -1,26 +1,14 @@
 """What a lesson's text is judged against, gathered before, so that the rules are pure."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
 import polars as pl
 
+from store.lesson_material import LIBRARY
 from store.lessons import EVIDENCE
 from store.policy import Limits
 
 __all__ = ["LIBRARY", "Material", "Passage"]
-
-LIBRARY: Final = pl.Schema(
-    {
-        "lesson_id": pl.String(),
-        "agent": pl.String(),
-        "task": pl.String(),
-        "title": pl.String(),
-        "when_text": pl.String(),
-        "when_not": pl.String(),
-        "do_text": pl.String(),
-    }
-)
 
 
 @dataclass(frozen=True)
