@@ -8,13 +8,14 @@ log. The writer then lets the engine go and the next use opens a new one, so tha
 """
 
 import errno
+import os
 import re
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,12 +64,13 @@ class Store:
         # Held by whoever loads a file: loads run one after the other, live ingest goes on beside them.
         self.ingest_lock = threading.Lock()
         self._closed = False
-        self._open_cursors = 0
+        self._open_cursors: set[duckdb.DuckDBPyConnection] = set()
         self._engines = 1
         self._changed = threading.Condition(self._lock)
         connection = self._connect()
         # None: the engine is out of use and a new one could not be opened yet.
         self._connection: duckdb.DuckDBPyConnection | None = connection
+        self._retired: duckdb.DuckDBPyConnection | None = None
         try:
             migrate.migrate(connection, clock)
         except BaseException:
@@ -186,6 +188,17 @@ class Store:
             self._exchange.mkdir(exist_ok=True)
             return Path(tempfile.mkdtemp(dir=self._exchange))
 
+    def rewrite(self, *, patience: float = _REOPEN_SECONDS) -> None:
+        """Write the file anew, so that nothing that was deleted is left in it, nor in its log.
+
+        Changes wait meanwhile; reads go on until the new file takes the old one's place, and those that begin then wait
+        a moment. A store in memory has no file. Args: `patience` in seconds with reads that go on.
+        Raises: `StoreError` when a read goes on for longer, `DiskFull`: the file is as it was.
+        """
+        if self.path is not None:
+            path = self.path
+            self._writer.alone(lambda: self._rewrite(path, patience))
+
     @property
     def queue_depth(self) -> int:
         """How many changes wait for the writer."""
@@ -197,10 +210,49 @@ class Store:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                if self._connection is not None:
-                    self._connection.close()
+                for connection in (self._retired, self._connection):
+                    if connection is not None:
+                        connection.close()
                 if self._exchange is not None:
                     shutil.rmtree(self._exchange, ignore_errors=True)
+
+    def _rewrite(self, path: Path, patience: float) -> None:
+        draft = path.with_name(f".{path.name}.rewrite")
+        log = path.with_name(path.name + ".wal")
+        _discard(draft)
+        try:
+            with self.borrowed_cursor() as cursor:
+                quoted = str(draft).replace("'", "''")
+                cursor.execute(
+                    f"""ATTACH '{quoted}' AS rewritten
+                    (ROW_GROUP_SIZE {_ROW_GROUP_SIZE}, STORAGE_VERSION '{_STORAGE_VERSION}')"""
+                )
+                try:
+                    cursor.execute(f"COPY FROM DATABASE {_CATALOG} TO rewritten")
+                finally:
+                    cursor.execute("DETACH rewritten")
+            with self._changed:
+                self._replacing = True
+                try:
+                    if not self._changed.wait_for(lambda: self._open_cursors == 0, patience):
+                        raise StoreError("The file could not be written anew: a query keeps it in use. Try again.")
+                    if self._connection is not None:
+                        # Closing folds the log into the old file.
+                        self._connection.close()
+                        self._connection = None
+                    if log.exists() and log.stat().st_size:
+                        raise StoreError(f"The file could not be written anew: {log} holds changes. Try again.")
+                    flush(draft)
+                    draft.replace(path)
+                    log.unlink(missing_ok=True)
+                    flush(path.parent)
+                finally:
+                    self._replacing = False
+                    self._changed.notify_all()
+        except OSError as error:
+            raise DiskFull(path, str(error)) if error.errno == errno.ENOSPC else StoreError(str(error)) from error
+        finally:
+            _discard(draft)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -266,13 +318,24 @@ class Store:
         """A cursor to be given back, and the number of the engine it belongs to."""
         with self._lock:
             cursor = self._cursor()
-            self._open_cursors += 1
+            self._open_cursors.add(cursor)
             return cursor, self._engines
 
     def _give_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        # A cursor that is closed within a transaction ends it itself, and the process with it when the engine has just
+        # gone out of use: the engine throws where nothing can be caught.
+        while True:
+            try:
+                cursor.rollback()
+            except duckdb.InterruptException:
+                continue
+            except duckdb.Error:
+                # There was no transaction, or it ended with the engine.
+                pass
+            break
         cursor.close()
         with self._changed:
-            self._open_cursors -= 1
+            self._open_cursors.discard(cursor)
             self._changed.notify_all()
 
     def _retire(self) -> None:
@@ -280,8 +343,11 @@ class Store:
         with self._changed:
             # A store in memory ends with its engine.
             if self._connection is not None and self.path is not None:
-                self._connection.close()
-                self._connection = None
+                # Closing it would close its cursors too, in the middle of their transactions: see `_give_back`.
+                self._connection, self._retired = None, self._connection
+                for cursor in self._open_cursors:
+                    with suppress(duckdb.Error):
+                        cursor.interrupt()
                 self._changed.notify_all()
 
     def _open_anew(self) -> duckdb.DuckDBPyConnection:
@@ -292,9 +358,12 @@ class Store:
         """
         with self._changed:
             # Closing the old file lets go of the lock that the new one takes, so that must be done before.
-            if not self._changed.wait_for(lambda: self._open_cursors == 0, _REOPEN_SECONDS):
+            if not self._changed.wait_for(lambda: self._connection or not self._open_cursors, _REOPEN_SECONDS):
                 raise StoreError("The database has to be opened anew, and a query keeps it in use. Try again.")
             if self._connection is None:
+                if self._retired is not None:
+                    self._retired.close()
+                    self._retired = None
                 self._connection = self._connect()
                 self._engines += 1
                 self._changed.notify_all()
@@ -309,6 +378,20 @@ class Store:
         if _DISK_FULL.search(text) or f"errno {errno.ENOSPC}" in text:
             return DiskFull(path, text.splitlines()[0][:300])
         return StoreError(text)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk. Raises: `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(draft: Path) -> None:
+    for path in (draft, draft.with_name(draft.name + ".wal")):
+        path.unlink(missing_ok=True)
 
 
 def _exchange_of(path: Path) -> Path:
