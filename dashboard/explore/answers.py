@@ -11,6 +11,7 @@ from dashboard.learn import tables
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, markdown_safe, one_line
 from pipelines.off_policy.estimate import Diagnostics, Estimates
+from store.frames import each
 from store.logged_decisions import REASONS
 
 __all__ = ["Asked", "comparison_rows", "gain_words", "show_answer", "show_comparison"]
@@ -164,7 +165,7 @@ def _diagnostics(of: Diagnostics, overlap: pl.DataFrame) -> None:
     if overlap.height:
         with st.expander("Arms drawn, expected and wanted"):
             st.dataframe(
-                overlap.with_columns(pl.col("arm").map_elements(lambda arm: one_line(arm, 80), return_dtype=pl.String)),
+                overlap.with_columns(each(overlap["arm"], lambda arm: one_line(arm, 80), pl.String)),
                 hide_index=True, height=tables.height(overlap.height), alt=f"{overlap.height} arms in the log",
                 column_config={
                     name: st.column_config.NumberColumn(format="%.0f", help=help_text)

@@ -11,6 +11,7 @@ from dashboard.learn.actions import operator, perform
 from dashboard.ui.text import one_line
 from pipelines.exploration import bounds
 from store import exploration
+from store.frames import each
 
 __all__ = ["show"]
 
@@ -91,7 +92,7 @@ def _of_unit(agent: str, stated: pl.DataFrame) -> None:
         return
     st.dataframe(
         own.select(
-            "scope", pl.col("unit").map_elements(lambda unit: one_line(unit, 80), return_dtype=pl.String), "floor",
+            "scope", each(own["unit"], lambda unit: one_line(unit, 80), pl.String), "floor",
             "cap", "dial", pl.col("updated_by").alias("by"), pl.col("updated_at").alias("since"),
         ),
         hide_index=True, height=tables.height(own.height), alt=f"{own.height} bounds of segments and users",

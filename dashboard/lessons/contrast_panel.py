@@ -12,6 +12,7 @@ from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import markdown_safe, one_line
 from store import contrasts
+from store.frames import each
 
 __all__ = ["panel"]
 
@@ -86,7 +87,7 @@ def _groups(frame: pl.DataFrame, held: int) -> None:
         st.caption("No task of this agent has rollouts with different outcomes.")
         return
     shown = frame.select(
-        pl.col("task").map_elements(lambda text: one_line(text, 80), return_dtype=pl.String), "value",
+        each(frame["task"], lambda text: one_line(text, 80), pl.String), "value",
         pl.col("traces_per_day").alias("requests a day"), "rollouts", pl.col("mean_outcome").alias("mean outcome"),
         pl.col("standard_error").alias("± (1 se)"), pl.col("uncovered").alias("not covered"),
         pl.col("set_aside").alias("set aside"),

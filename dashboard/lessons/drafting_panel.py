@@ -13,6 +13,7 @@ from dashboard.ui.text import block, clean, markdown_safe, one_line
 from pipelines.lessons.drafting.preview import Preview, preview
 from store import drafting
 from store.errors import TrimtabError
+from store.frames import each
 
 __all__ = ["panel"]
 
@@ -83,9 +84,9 @@ def _record(agents: tuple[str, ...]) -> None:
     st.dataframe(
         frame.select(
             pl.col("asked_at").alias("asked"), "status",
-            pl.col("message").map_elements(lambda text: one_line(text, 300), return_dtype=pl.String).alias("what came"),
-            "agent", pl.col("task").map_elements(lambda text: one_line(text, 60), return_dtype=pl.String),
-            pl.col("lesson_ids").map_elements(_count, return_dtype=pl.Int64).alias("lessons"), "tokens",
+            each(frame["message"], lambda text: one_line(text, 300), pl.String).alias("what came"),
+            "agent", each(frame["task"], lambda text: one_line(text, 60), pl.String),
+            each(frame["lesson_ids"], _count, pl.Int64).alias("lessons"), "tokens",
             pl.col("cost_usd").alias("USD"), "model", pl.col("prompt_version").alias("prompt"),
         ),
         hide_index=True, height=tables.height(frame.height), alt=f"{frame.height} questions asked of the model",

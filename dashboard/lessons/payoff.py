@@ -14,6 +14,7 @@ from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.lessons.payoff.measure import per_gain
 from store import payoffs
+from store.frames import each
 
 __all__ = ["VERDICTS", "headline", "of_lesson", "panel", "sentence", "short", "verdicts"]
 
@@ -191,8 +192,9 @@ _COLUMNS: Final = {
 
 
 def _table(frame: pl.DataFrame) -> None:
-    shown = per_gain(frame).select(
-        pl.col("title").map_elements(one_line, return_dtype=pl.String).alias("lesson"), pl.col("agent"),
+    gains = per_gain(frame)
+    shown = gains.select(
+        each(gains["title"], one_line, pl.String).alias("lesson"), pl.col("agent"),
         pl.col("verdict"), pl.col("effect") * 100, pl.col("lower").alias("from") * 100,
         pl.col("upper").alias("to") * 100, *_NUMBERS[:-1],
         (pl.col("tokens_per_gain") / 100).alias("tokens per point"),

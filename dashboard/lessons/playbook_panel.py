@@ -187,7 +187,8 @@ def _kill(agent: str, mark: str) -> None:
     perform(
         lambda: _said(
             lesson_settings.kill(store, agent, reason=reason, by=operator(), render=review.render), "Serving is off."
-        )
+        ),
+        role="admin",
     )
 
 
@@ -196,7 +197,8 @@ def _restore(agent: str) -> None:
     perform(
         lambda: _said(
             lesson_settings.restore_serving(store, agent, by=operator(), render=review.render), "Serving is on."
-        )
+        ),
+        role="admin",
     )
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access.actor import permit
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.words import titles
 from dashboard.ui import format as fmt
@@ -133,6 +134,7 @@ def _decided(names: dict[str, str]) -> None:
 
 def _look(identity: str) -> None:
     try:
+        permit("reviewer", "Looking at what a change would do")
         held = distil_reviews.preview(runtime.current().store, identity, operator=operator(), render=review.render)
         st.session_state[_SEEN] = (identity, held)
     except TrimtabError as refused:

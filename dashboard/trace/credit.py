@@ -13,6 +13,7 @@ from dashboard.ui import states, theme
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from store import credit
+from store.frames import each
 
 __all__ = ["credit_tab"]
 
@@ -109,9 +110,9 @@ def _hover(row: dict[str, Any]) -> str:
 
 
 def _table(steps: pl.DataFrame) -> None:
+    named = steps.select(name=pl.coalesce("name", "kind"))["name"]
     shown = steps.select(
-        pl.col("position").alias("step"),
-        pl.coalesce("name", "kind").map_elements(lambda name: one_line(name, 80), return_dtype=pl.String).alias("name"),
+        pl.col("position").alias("step"), each(named, lambda name: one_line(name, 80), pl.String),
         "kind", "status", pl.col("value").alias("expected before"), "credit",
         (pl.col("sd") * _Z95).alias("±"), "decision", "luck",
         pl.col("parallel_credit").alias("share of its group"), pl.col("members").alias("ran at once"),

@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, one_line
+from store.frames import each
 from store.signals import SignalPage
 
 __all__ = ["signals_tab"]
@@ -44,7 +45,7 @@ def signals_tab(page: SignalPage) -> None:
     shown = page.rows.with_columns(
         annotator=pl.concat_str(["annotator_kind", "annotator_id"], separator=" ", ignore_nulls=True).replace("", None),
         linked_by=pl.col("linked_by").replace(joined),
-        text=pl.col("text").map_elements(lambda text: one_line(text, 160), return_dtype=pl.String),
+        text=each(page.rows["text"], lambda text: one_line(text, 160), pl.String),
     ).select(list(_COLUMNS))
     empty = [column for column in shown.columns if shown[column].null_count() == shown.height]
     st.dataframe(

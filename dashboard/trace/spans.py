@@ -10,6 +10,7 @@ from dashboard import data
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, one_line, pretty_json
 from store import spans
+from store.frames import each
 from store.spans import SpanPage
 
 __all__ = ["span_panel", "span_rows", "spans_tab"]
@@ -64,10 +65,11 @@ def span_rows(frame: pl.DataFrame) -> pl.DataFrame:
     origin = frame["started_at"].min()
     offset = (pl.col("started_at") - pl.lit(origin, dtype=frame.schema["started_at"])).dt.total_microseconds() / 1e6
     seconds = (pl.col("ended_at") - pl.col("started_at")).dt.total_microseconds() / 1e6
-    return frame.with_columns(
-        offset=offset.map_elements(fmt.duration, return_dtype=pl.String),
-        duration=seconds.map_elements(fmt.duration, return_dtype=pl.String),
-        cost=pl.col("cost_usd").map_elements(fmt.money, return_dtype=pl.String),
+    timed = frame.with_columns(offset=offset, duration=seconds)
+    return timed.with_columns(
+        each(timed["offset"], fmt.duration, pl.String),
+        each(timed["duration"], fmt.duration, pl.String),
+        each(timed["cost_usd"], fmt.money, pl.String).alias("cost"),
     ).select(list(_COLUMNS))
 
 

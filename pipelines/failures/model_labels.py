@@ -16,6 +16,7 @@ from pipelines.failures.weigh import LABELS
 from pipelines.judges.material import of_trace
 from pipelines.llm_schema import strict_object
 from pipelines.prompts import prompt
+from store.frames import each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,15 +76,18 @@ def choose(labels: pl.DataFrame, most: int) -> tuple[list[str], frozenset[str]]:
     Ordered by a hash of the id, so that a later run asks about the same ones, which the cache answers for nothing.
     Traces whose label is exploration are left out. Also returns which of them are the sample.
     """
-    first = labels.filter((pl.col("rank") == 1) & (pl.col("axis") != EXPLORATION)).with_columns(
-        place=pl.col("trace_id").map_elements(
-            lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), return_dtype=pl.String
-        )
+    first = labels.filter((pl.col("rank") == 1) & (pl.col("axis") != EXPLORATION))
+    places = each(
+        first["trace_id"], lambda text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), pl.String
     )
-    ordered = first.sort("place", "trace_id")
+    ordered = first.with_columns(places.alias("place")).sort("place", "trace_id")
     ruled = ordered.filter(pl.col("axis") != UNKNOWN)["trace_id"].head(most // 2).to_list()
     unknown = ordered.filter(pl.col("axis") == UNKNOWN)["trace_id"].head(most - len(ruled)).to_list()
     return [*ruled, *unknown], frozenset(ruled)
+
+
+def _place(trace_id: str) -> str:
+    return hashlib.sha256(trace_id.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def ask(port: Port, trace_ids: list[str], sample: frozenset[str], stated: pl.DataFrame, steps: pl.DataFrame) -> Asked:

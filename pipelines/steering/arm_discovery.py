@@ -8,6 +8,7 @@ import polars as pl
 from pipelines.stats.contract import require
 from store.arm_rewards import RUN
 from store.arms import FOUND, clean_name, unusable
+from store.frames import each
 
 __all__ = ["Discovered", "discover"]
 
@@ -29,11 +30,10 @@ def discover(run: pl.DataFrame) -> Discovered:
     most traces of the agent's newest days, of equals the first by name.
     """
     run = require(run, RUN, "arms in traces")
-    named = run.with_columns(name=pl.col("arm").map_elements(clean_name, return_dtype=pl.String))
+    named = run.with_columns(each(run["arm"], clean_name, pl.String).alias("name"))
     refused = named.filter(
         pl.any_horizontal(
-            pl.col(column).map_elements(lambda text: unusable(text) is not None, return_dtype=pl.Boolean)
-            for column in ("agent", "name")
+            each(named[column], lambda text: unusable(text) is not None, pl.Boolean) for column in ("agent", "name")
         )
     )
     usable = named.join(refused.select("agent", "arm"), on=["agent", "arm"], how="anti")
