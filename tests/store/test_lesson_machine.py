@@ -37,6 +37,9 @@ class Library(RuleBasedStateMachine):
         self.seen = {}
         if two_person:
             lesson_settings.put(self.store, "*", by="Ada", render=render, two_person=True)
+        # A lesson for every agent is served to those the library knows: both are known.
+        for agent in ("airline", "billing"):
+            propose(self.store, f"first of {agent}", agent=agent, told={"origin": "agent", "trust": "agent"})
         propose(self.store, "l1", told={"origin": "agent", "trust": "agent"})
 
     def teardown(self):
