@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import report
 from bench.report import HERE, TITLES
-from bench.sections import learning, loading, steering
+from bench.sections import drift, learning, loading, steering
 
 
 def main() -> None:
@@ -45,6 +45,7 @@ def main() -> None:
         "contrast": lambda: learning.contrast_section(work, scale),
         "off-policy": lambda: learning.off_policy_section(scale, environments),
         "stopping": lambda: learning.stopping_section(scale),
+        "drift": lambda: drift.drift_section(scale, environments),
     }
     if arguments.only:
         head, sections = report.read(target)

@@ -23,6 +23,7 @@ TITLES: Final = {
     "contrast": "Contrasting rollouts",
     "off-policy": "Off-policy estimates beside obp",
     "stopping": "Stopping rules",
+    "drift": "Change detection beside river",
 }
 
 

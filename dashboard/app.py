@@ -1,9 +1,11 @@
 """The entry of the dashboard: page settings, navigation, and the filters that hold on every page."""
 
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from dashboard.access import gate
 from dashboard.ui import filters, states
 
 _HERE = Path(__file__).parent
@@ -72,24 +74,42 @@ PAGES = {
             title="Data",
             icon=":material/database:",
             help="Upload files, see batches and rejects, and run jobs.",
-        )
+        ),
+        st.Page(
+            "views/settings.py",
+            title="Settings",
+            icon=":material/settings:",
+            help="Operators, keys, notices, segments, privacy, and the log of what was done.",
+        ),
     ],
 }
 
-st.set_page_config(
-    page_title="Trimtab",
-    page_icon=str(_HERE / "ui" / "mark.png"),
-    layout="wide",
-    menu_items={"Get help": None, "Report a bug": None, "About": "Trimtab: the learning loop around deployed agents."},
-)
+_NAME = "Trimtab"
+_MENU: Any = {
+    "Get help": None,
+    "Report a bug": None,
+    "About": "Trimtab: the learning loop around deployed agents.",
+}
+
+acting = None
+with states.guarded("The store", key="store"):
+    acting = gate.entered()
+if acting is None:
+    # Pictures of ours are files of a session, which whoever has not signed in may not fetch.
+    st.set_page_config(page_title=_NAME, page_icon=":material/lock:", menu_items=_MENU)
+    st.navigation(PAGES, position="hidden")
+    st.stop()
+
+st.set_page_config(page_title=_NAME, page_icon=str(_HERE / "ui" / "mark.png"), layout="wide", menu_items=_MENU)
 st.logo(str(_HERE / "ui" / "wordmark.svg"), icon_image=str(_HERE / "ui" / "mark.svg"), size="large")
 
 page = st.navigation(PAGES)
 ready = False
 with states.guarded("The store", key="store"):
-    # Files and jobs belong to no time range or agent; the choices stay in the URL for the way back.
-    if page.url_path != "data":
+    # Files, jobs and settings belong to no time range or agent; the choices stay in the URL for the way back.
+    if page.url_path not in ("data", "settings"):
         filters.sidebar()
+    gate.account(acting)
     ready = True
 if ready:
     with states.guarded("The page", key="page"):

@@ -6,15 +6,18 @@ A publish or a job moves the data version, so a page never shows what was; betwe
 import inspect
 from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import streamlit as st
 
 from dashboard import runtime
+from dashboard.access.actor import permit
 from store import meta
 from store.connection import Store
 
 __all__ = ["fresh", "query", "version"]
+
+_READING: Final = "Reading this"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,8 +32,10 @@ def query(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs:
     """The answer of a store query, from the cache while the data version stands.
 
     Arguments are hashed by value: ids, numbers, times and frozen dataclasses of them. Raises what the query raises,
-    which is never cached; a query with a `timeout` gets that of the settings.
+    which is never cached; a query with a `timeout` gets that of the settings. Raises `Forbidden` for whoever may not
+    see pages (any more): parts of a page that refresh by themselves do not pass the gate again.
     """
+    permit("viewer", _READING)
     arguments = (args, tuple(sorted(kwargs.items())))
     name = f"{function.__module__}.{function.__qualname__}"
     answer: T = _cached(name, _place(), version(), arguments, lambda: fresh(function, *args, **kwargs))
@@ -39,6 +44,7 @@ def query(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs:
 
 def fresh(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The answer of a store query read now, for what changes without a new data version, such as running jobs."""
+    permit("viewer", _READING)
     current = runtime.current()
     extra: dict[str, Any] = {}
     if _has_timeout(function) and "timeout" not in kwargs:

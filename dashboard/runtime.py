@@ -8,6 +8,7 @@ import logging
 import threading
 from dataclasses import dataclass, field
 
+from dashboard.access.configuration import SignIn, sign_in
 from gateway.gateway import Gateway
 from pipelines.ingest.load import resume_publishing
 from pipelines.ingest.loads import Loads
@@ -24,7 +25,10 @@ from store.settings import Settings
 
 @dataclass(frozen=True)
 class Runtime:
-    """The open store and what runs on it; `scheduler`, `gateway` and `republisher` are None without a server."""
+    """The open store and what runs on it; `scheduler`, `gateway` and `republisher` are None without a server.
+
+    Raises: `SettingsError` when sign-in is half set up.
+    """
 
     store: Store
     settings: Settings
@@ -36,6 +40,11 @@ class Runtime:
     republisher: Republisher | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     served: threading.Event = field(default_factory=threading.Event)  # no request is answered any more
+    sign_in: SignIn | None = field(init=False)  # None: one local admin
+
+    def __post_init__(self) -> None:
+        """Take how operators sign in from the settings, and from nowhere else."""
+        object.__setattr__(self, "sign_in", sign_in(self.settings))
 
     @property
     def uploads(self) -> Uploads:

@@ -20,14 +20,17 @@ from typing import Any
 
 import streamlit as st
 from anyio import to_thread
+from starlette.middleware import Middleware
 
+from dashboard.access.configuration import SignIn, require_sign_in, sign_in
+from dashboard.access.doorway import Doorway
 from dashboard.runtime import Runtime, install, open_runtime, resume
 from dashboard.sockets import answer_at_once, sharing
 from gateway import control, handover
 from gateway.access import require_keys
-from store import presence
+from store import operators, presence
 from store.errors import SettingsError, TrimtabError
-from store.settings import Settings, is_loopback
+from store.settings import Settings
 
 SCRIPT = Path(__file__).resolve().parent / "app.py"
 
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = Settings.load(overrides={"db": arguments.db})
-        require_loopback(settings)
+        require_sign_in(settings, sign_in(settings))
         runtime = open_runtime(settings, with_scheduler=True, steering_apart=handover.AVAILABLE)
     except SettingsError as error:
         return _report(error, 2)
@@ -65,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, 1)
     try:
         require_keys(settings, runtime.store)
+        _require_admin(runtime)
         require_free_port(settings.host, settings.port)
         settings.inbox.mkdir(parents=True, exist_ok=True)
         _serve(runtime)
@@ -90,16 +94,13 @@ def _close(runtime: Runtime) -> None:
         os._exit(0)
 
 
-def require_loopback(settings: Settings) -> None:
-    """Refuse to listen where other machines could reach the pages: they have no sign-in yet. Raises: `SettingsError`.
-
-    Agents elsewhere need API keys beside this: see `gateway.access.require_keys`.
-    """
-    if not is_loopback(settings.host):
-        expected = (
-            "a loopback address such as 127.0.0.1: sign-in, which other addresses need, comes with a later release"
-        )
-        raise SettingsError("TRIMTAB_HOST", settings.host, expected)
+def _require_admin(runtime: Runtime) -> None:
+    """Invite the first admins; refuse to start where nobody could ever invite anybody. Raises: `SettingsError`."""
+    if runtime.sign_in is None:
+        return
+    operators.appoint(runtime.store, runtime.sign_in.admins)
+    if not operators.count_admins(runtime.store):
+        raise SettingsError("TRIMTAB_SIGN_IN_ADMINS", "", "the address of who is to be the first admin")
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -118,18 +119,26 @@ def build(runtime: Runtime, token: str) -> st.App:
     gateway_routes = runtime.gateway.routes() if runtime.gateway is not None else []
     return st.App(
         SCRIPT,
+        secrets=runtime.sign_in.secrets() if runtime.sign_in is not None else None,
         lifespan=_lifespan(runtime, token),
+        middleware=[Middleware(Doorway, sign_in=runtime.sign_in)],
         routes=[*gateway_routes, *control.routes(runtime.operations(), token)],
     )
 
 
-def config(settings: Settings) -> dict[str, Any]:
+def config(settings: Settings, signing_in: SignIn | None = None) -> dict[str, Any]:
     """Streamlit's options for production. The theme is in .streamlit/config.toml."""
+    hosts = ["localhost", "127.0.0.1", "[::1]", settings.host]
     return {
         "server.address": settings.host,
         "server.port": settings.port,
         "server.headless": True,
-        "server.allowedHosts": ["localhost", "127.0.0.1", "[::1]", settings.host],
+        "server.allowedHosts": hosts if signing_in is None else [*hosts, signing_in.host],
+        "server.corsAllowedOrigins": [] if signing_in is None else [signing_in.origin],
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.trustedUserHeaders": {},
+        "server.enableAgentApi": False,
         "server.maxUploadSize": settings.max_upload_mb,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
@@ -151,7 +160,7 @@ def _serve(runtime: Runtime) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         with sharing(runtime.gateway.apart if runtime.gateway is not None else None):
-            build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings))
+            build(runtime, secrets.token_urlsafe(32)).run(config=config(runtime.settings, runtime.sign_in))
     finally:
         runtime.served.set()
 

@@ -14,6 +14,7 @@ owner of the database file can read.
     POST /control/keys     {"scopes", "name", "rate", "burst", "operator"}   the new key, with its text as "key"
     POST /control/keys/revoke  {"key_id", "operator"}       the key as it is now
     POST /control/draft-preview  {"agent", "task"}          what asking for lessons would say and cost
+    POST /control/privacy  {"action", "told"}               what came of it (pipelines.privacy.acts)
     POST /control/graduate  {"action", "told"}              what came of it (pipelines.lessons.graduate.acts)
 
 A stream ends with {"event": "end"}, or {"event": "error", "error"}; other refusals are {"error"} with a 4xx status.
@@ -71,6 +72,7 @@ def routes(operations: Operations, token: str) -> list[Route]:
         Route("/control/keys", _guarded(control.create_key, token), methods=["POST"]),
         Route("/control/keys/revoke", _guarded(control.revoke_key, token), methods=["POST"]),
         Route("/control/draft-preview", _guarded(control.draft_preview, token), methods=["POST"]),
+        Route("/control/privacy", _guarded(control.privacy, token), methods=["POST"]),
         Route("/control/graduate", _guarded(control.graduate, token), methods=["POST"]),
     ]
 
@@ -145,6 +147,12 @@ class _Control:
         body = await _body(request)
         action, told = _field(body, "action", str), _field(body, "told", dict)
         return JSONResponse(await to_thread.run_sync(self._operations.graduate, action, told))
+
+    async def privacy(self, request: Request) -> Response:
+        body = await _body(request)
+        action, told = _field(body, "action", str), _field(body, "told", dict)
+        done = await to_thread.run_sync(self._operations.privacy, action, told)
+        return JSONResponse(done, headers={"Cache-Control": "no-store"})
 
 
 def _guarded(handler: Handler, token: str) -> Handler:

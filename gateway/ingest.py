@@ -71,7 +71,9 @@ class Ingest:
         encoding = bodies.encoding(request)
         with self._intake.admitted(bodies.stated_length(request)) as room:
             body = await bodies.read(request, room)
-            prepared = await self._preparer.prepare(body, kind, encoding, caller.source)
+            prepared = await self._preparer.prepare(
+                body, kind, encoding, caller.source, self._intake.redaction(caller.source)
+            )
             del body
             room(prepared.size)
             if prepared.received:

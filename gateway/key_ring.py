@@ -39,7 +39,7 @@ _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9.-]+))(?::\d{1,
 # Compared with when there is no such key, so that an unknown id takes as long as a wrong secret.
 _NO_HASH = "0" * 64
 _BROWSER_HEADERS = ("origin", "sec-fetch-site")
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class KeyRing:
             raise KeyMissing(scope, ": only programs on this machine that ask for a loopback address may do without")
         if any(name in headers for name in _BROWSER_HEADERS):
             raise KeyMissing(scope, ": web pages may not do without, also on this machine")
-        if any(name in headers for name in _PROXY_HEADERS):
+        if any(name in headers for name in PROXY_HEADERS):
             raise KeyMissing(scope, ": requests through a proxy may not do without")
         if scope not in KEYLESS_SCOPES:
             raise KeyMissing(scope, ", also on this machine")
@@ -250,7 +250,7 @@ def _decoded(value: str) -> str:
 
 def _speaks_for_another(headers: Headers) -> bool:
     """Whether a web page or a proxy sends the request."""
-    return any(name in headers for name in (*_BROWSER_HEADERS, *_PROXY_HEADERS))
+    return any(name in headers for name in (*_BROWSER_HEADERS, *PROXY_HEADERS))
 
 
 def _host_is_loopback(headers: Headers) -> bool:

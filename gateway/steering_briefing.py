@@ -72,7 +72,8 @@ class Briefing:
             present = {compiled.policy.agent: compiled.policy for compiled in self.policies.all()}
             for agent, policy in present.items():
                 before = self._in_force.get(agent)
-                if before is None or before.version != policy.version:
+                # Of a version too users can be deleted: those who are forgotten.
+                if before is not policy:
                     life.send(InForce.following(policy, before))
                     self._in_force[agent] = policy
             for agent in self._in_force.keys() - present.keys():

@@ -281,7 +281,7 @@ class ModelPort:
             text = f"The answer of {self.server} is longer than {self.setup.output_tokens:,} tokens, the limit of "
             raise ModelTruncated(f"{text}TRIMTAB_MODEL_OUTPUT_TOKENS.")
         try:
-            return llm_replies.json_object(self._hide(reply.text or ""), schema)
+            return llm_replies.json_object(self.hidden(reply.text or ""), schema)
         except NotAsAsked as error:
             raise ModelMalformed(f"The answer of {self.server} is not what was asked for: {error}.") from None
 
@@ -353,7 +353,8 @@ class ModelPort:
     def clean(self, text: str) -> str:
         """The beginning of a text on one line, without the key that a server may repeat."""
         # Hidden before it is cut, or half a key could stay.
-        return " ".join(self._hide(text).split())[:_EXCERPT]
+        return " ".join(self.hidden(text).split())[:_EXCERPT]
 
-    def _hide(self, text: str) -> str:
+    def hidden(self, text: str) -> str:
+        """A text without the key that a server may repeat."""
         return text.replace(self._secret, _HIDDEN) if self._secret else text

@@ -78,6 +78,10 @@ class Operations(Protocol):
         """An action of `pipelines.lessons.graduate.acts`. Raises: `ActionRefused`, `NotFound`, `SettingsError`."""
         ...
 
+    def privacy(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
+        """An action of `pipelines.privacy.acts`. Raises: `ActionRefused`, `NotFound`, `StoreError`."""
+        ...
+
 
 class LocalOperations:
     """Operations on a store that is open in this process."""
@@ -175,6 +179,12 @@ class LocalOperations:
     def graduate(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
         """An action of `pipelines.lessons.graduate.acts`. Raises: `ActionRefused`, `NotFound`, `SettingsError`."""
         from pipelines.lessons.graduate.acts import act
+
+        return act(self._store, self._runner.settings, action, told)
+
+    def privacy(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
+        """An action of `pipelines.privacy.acts`. Raises: `ActionRefused`, `NotFound`, `StoreError`."""
+        from pipelines.privacy.acts import act
 
         return act(self._store, self._runner.settings, action, told)
 

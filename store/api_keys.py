@@ -175,7 +175,8 @@ def revoke(store: Store, key_id: str, *, operator: str) -> ApiKey:
             "UPDATE api_keys SET revoked_at = $now, revoked_by = $operator WHERE key_id = $key_id",
             {"now": now, "operator": operator, "key_id": identity},
         )
-        audit.append(connection, now, operator, "key revoke", f"key {identity}", {"name": held[0].name})
+        detail = {"name": held[0].name, "before": "in force", "after": "revoked"}
+        audit.append(connection, now, operator, "key revoke", f"key {identity}", detail)
         return replace(held[0], revoked_at=now)
 
     followers = _of(store)

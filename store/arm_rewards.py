@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from store import segments
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.scope import ACTIVE_OUTCOMES
@@ -41,7 +42,7 @@ class ArmEvidence:
 
 
 def evidence(store: Store) -> ArmEvidence:
-    """The rewards of traces with signals of their own, and every agent's users with the segment stated last.
+    """The rewards of traces with signals of their own, and every agent's users with their segment (`store.segments`).
 
     `propensity` is that of the arm that ran, where our decision or the trace states one and it is the arm decided on.
     """
@@ -66,10 +67,10 @@ def evidence(store: Store) -> ArmEvidence:
             TRACES,
         )
         people = reader.frame(
-            f"""SELECT t.agent, t.user_id, arg_max(
-                    nullif(json_extract_string({_METADATA}, '$.segment'), ''), t.seen_at) AS segment
-            FROM traces AS t WHERE t.agent IS NOT NULL AND t.user_id IS NOT NULL
-            GROUP BY t.agent, t.user_id ORDER BY t.agent, t.user_id""",
+            f"""SELECT t.agent, t.user_id, g.segment FROM (
+                SELECT DISTINCT agent, user_id FROM traces WHERE agent IS NOT NULL AND user_id IS NOT NULL) AS t
+                LEFT JOIN {segments.expression()} AS g USING (user_id)
+            ORDER BY t.agent, t.user_id""",
             PEOPLE,
         )
     return ArmEvidence(traces, people, int(model) if isinstance(model, int) else None)

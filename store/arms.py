@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import audit, meta
+from store import audit, meta, notice_sources
 from store.audit import SYSTEM
 from store.connection import Store
 from store.errors import ActionRefused, NotFound
@@ -193,6 +193,10 @@ def set_state(store: Store, agent: str, arm: str, state: str, *, reason: str, by
         )  # fmt: skip
         detail = {"state": state, "before": row["state"], "reason": why}
         _record(connection, now, by, "state", agent, name, detail | ({"baseline": {"before": None}} if first else {}))
+        if state == "off" and by == SYSTEM:
+            notice_sources.arm_switched_off(connection, now, agent, name, why)
+        elif row["state"] == "off":
+            notice_sources.arm_came_back(connection, now, agent, name)
 
     store.write(work)
 

@@ -5,6 +5,7 @@ written under a draft name and renamed when it is whole, so a file with the fina
 Nothing is overwritten: restoring moves what it replaces aside.
 """
 
+import contextlib
 import os
 import shutil
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from store import migrate
+from store import migrate, notice_sources
 from store.clock import Clock
 from store.connection import HOLDER, Store
 from store.errors import ActionRefused, DiskFull, StoreError, StoreLocked
@@ -24,18 +25,36 @@ _ROOM_FACTOR = 1.2
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds: `path` of the file, its size in bytes, and rows copied over all tables."""
+    """What a backup holds: `path` of the file, its size in bytes, and rows copied by table."""
 
     path: Path
     bytes: int
-    rows: int
+    counts: dict[str, int]
+
+    @property
+    def rows(self) -> int:
+        """Rows over all tables."""
+        return sum(self.counts.values())
 
 
 def backup(store: Store, target: Path) -> Backup:
-    """Copy the store as it is at this moment into a new file.
+    """Copy the store as it is at this moment into a new file. That it failed is a notice, until one is made again.
 
     Raises: `ActionRefused` when the file exists or the store is in memory; `DiskFull`; `StoreError`.
     """
+    try:
+        made = _backup(store, target)
+    except StoreError as failure:
+        why = str(failure)
+        with contextlib.suppress(StoreError):
+            # What stopped the backup, such as a full disk, may stop this too.
+            store.write(lambda connection: notice_sources.backup_failed(connection, store.clock.now(), why))
+        raise
+    store.write(lambda connection: notice_sources.backup_made(connection, store.clock.now()))
+    return made
+
+
+def _backup(store: Store, target: Path) -> Backup:
     target = target.resolve()
     action = f"Backing up to {target}"
     if store.path is None:
@@ -50,7 +69,9 @@ def backup(store: Store, target: Path) -> Backup:
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     _discard(draft)
     try:
-        rows = _copy(store, draft)
+        counts = _copy(store, draft)
+        # It holds everything that people said.
+        draft.chmod(0o600)
         _flush(draft)
         # Linking fails when the name was taken meanwhile, where renaming would overwrite.
         os.link(draft, target)
@@ -58,11 +79,11 @@ def backup(store: Store, target: Path) -> Backup:
         raise ActionRefused(action, "the file exists.", "Choose another name; a backup never overwrites.") from error
     finally:
         _discard(draft)
-    return Backup(target, target.stat().st_size, rows)
+    return Backup(target, target.stat().st_size, counts)
 
 
-def _copy(store: Store, draft: Path) -> int:
-    """Copy all tables into a new file, in one transaction; returns how many rows the copy holds."""
+def _copy(store: Store, draft: Path) -> dict[str, int]:
+    """Copy all tables into a new file, in one transaction; returns how many rows of each the copy holds."""
     alias = f"backup_{os.getpid():d}_{threading.get_ident():d}"
     with store.borrowed_cursor() as cursor:
         present = cursor.execute("SELECT current_database()").fetchall()[0][0]
@@ -70,8 +91,8 @@ def _copy(store: Store, draft: Path) -> int:
         try:
             cursor.execute("BEGIN TRANSACTION")
             cursor.execute(f"COPY FROM DATABASE {_quoted(present, chr(34))} TO {alias}")
-            rows = _count(cursor, present)
-            if rows != _count(cursor, alias):
+            counts = _count(cursor, present)
+            if counts != _count(cursor, alias):
                 raise StoreError("The backup does not hold as many rows as the store; it was discarded.")
             cursor.execute("COMMIT")
         except BaseException:
@@ -80,20 +101,20 @@ def _copy(store: Store, draft: Path) -> int:
         finally:
             # Detaching folds the copy's log into its file.
             cursor.execute(f"DETACH {alias}")
-        return rows
+        return counts
 
 
-def _count(cursor: duckdb.DuckDBPyConnection, database: str) -> int:
-    """How many rows all tables of an attached database hold together."""
+def _count(cursor: duckdb.DuckDBPyConnection, database: str) -> dict[str, int]:
+    """How many rows each table of an attached database holds."""
     tables = cursor.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = $database AND schema_name = 'main'",
         {"database": database},
     ).fetchall()
     quoted = _quoted(database, chr(34))
-    total = 0
-    for (table,) in tables:
-        total += int(cursor.execute(f'SELECT count(*) FROM {quoted}.main."{table}"').fetchall()[0][0])
-    return total
+    return {
+        table: int(cursor.execute(f'SELECT count(*) FROM {quoted}.main."{table}"').fetchall()[0][0])
+        for (table,) in tables
+    }
 
 
 def _quoted(text: str, quote: str) -> str:

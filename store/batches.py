@@ -1,6 +1,7 @@
 """Ingest batches: what was received in one load and what became of it. received = accepted + duplicate + rejected."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta
+from store import meta, tombstones
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
@@ -36,6 +37,8 @@ REJECTS = pl.Schema(
 TRUNCATED = pl.col("raw_truncated")
 
 REJECT_REASONS = pl.Schema({"column_name": pl.String, "reason": pl.String, "records": pl.Int64})
+
+FORGOTTEN = "It is of somebody who was forgotten on request."
 
 _COLUMNS = ", ".join(BATCHES.names())
 
@@ -91,7 +94,8 @@ def apply_slice(store: Store, batch_id: int, staged: Slice, rejects: Path | None
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         received_at = _received_at(connection, batch_id)
-        published = publish_slice(connection, batch_id, received_at, staged)
+        published = publish_slice(connection, batch_id, received_at, staged, lambda: tombstones.key_of(store))
+        keep_refused(connection, batch_id, published.refused)
         if rejects is not None:
             connection.execute(
                 """INSERT INTO ingest_rejects BY NAME
@@ -106,7 +110,8 @@ def apply_slice(store: Store, batch_id: int, staged: Slice, rejects: Path | None
                 bytes_done = $bytes_done, slices_done = slices_done + 1
             WHERE batch_id = $batch""",
             {
-                "received": counts.received, "rejected": counts.rejected, "accepted": published.records,
+                "received": counts.received, "rejected": counts.rejected + len(published.refused),
+                "accepted": published.records,
                 "traces": published.traces, "spans": published.spans, "signals": published.signals,
                 "bytes_done": counts.bytes_done, "batch": batch_id,
             },
@@ -114,6 +119,16 @@ def apply_slice(store: Store, batch_id: int, staged: Slice, rejects: Path | None
         meta.bump(connection)
 
     store.write(work)
+
+
+def keep_refused(connection: duckdb.DuckDBPyConnection, batch_id: int, records: Sequence[int]) -> None:
+    """Note the records that were refused because they are of somebody who was forgotten; nothing of them is kept."""
+    if records:
+        connection.execute(
+            """INSERT INTO ingest_rejects (batch_id, record_no, reason)
+            SELECT $batch, unnest($records::BIGINT[]), $reason""",
+            {"batch": batch_id, "records": list(records), "reason": FORGOTTEN},
+        )
 
 
 def finish(store: Store, batch_id: int, state: str, error: str | None = None) -> None:

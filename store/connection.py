@@ -234,7 +234,7 @@ class Store:
             with self._changed:
                 self._replacing = True
                 try:
-                    if not self._changed.wait_for(lambda: self._open_cursors == 0, patience):
+                    if not self._changed.wait_for(lambda: not self._open_cursors, patience):
                         raise StoreError("The file could not be written anew: a query keeps it in use. Try again.")
                     if self._connection is not None:
                         # Closing folds the log into the old file.

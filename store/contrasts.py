@@ -11,6 +11,7 @@ import polars as pl
 from store import result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
+from store.learning import learnt_from
 
 ROLLOUTS = declare(
     {
@@ -133,7 +134,7 @@ def rollouts(store: Store) -> pl.DataFrame:
     """Every trace that has an agent and a task, also without signals (columns `ROLLOUTS`), by agent, task and id."""
     with store.read() as reader:
         return reader.frame(
-            """SELECT t.trace_id, hash(t.trace_id) AS trace_key, t.agent, t.task, t.seen_at,
+            f"""SELECT t.trace_id, hash(t.trace_id) AS trace_key, t.agent, t.task, t.seen_at,
                 t.status = 'error' AS failed, r.mean AS reward, r.sd AS reward_sd, r.outcome,
                 r.outcome_sd, f.axis
             FROM traces AS t LEFT JOIN (
@@ -144,7 +145,8 @@ def rollouts(store: Store) -> pl.DataFrame:
                 SELECT trace_id, axis FROM failure_labels
                 WHERE rank = 1 AND run_id = (SELECT max(run_id) FROM failure_runs)
             ) AS f USING (trace_id)
-            WHERE t.agent IS NOT NULL AND t.task IS NOT NULL ORDER BY t.agent, t.task, t.trace_id""",
+            WHERE t.agent IS NOT NULL AND t.task IS NOT NULL AND {learnt_from("t.user_id")}
+            ORDER BY t.agent, t.task, t.trace_id""",
             ROLLOUTS,
         )
 

@@ -19,6 +19,7 @@ TrimtabError
 │   │                         FitRefused: a fit that the data cannot carry; pipelines.llm's errors of the model)
 │   ├── UnknownJob
 │   └── JobAlreadyRunning
+├── Forbidden                an operator asked for something that their role does not allow
 └── ActionRefused            an operator asked for something that the state does not allow
                              (and gateway.access.AccessRefused: a key that may not do what was asked)
 """
@@ -186,3 +187,15 @@ class ActionRefused(TrimtabError):
     def __init__(self, action: str, why: str, remedy: str) -> None:
         self.action, self.why, self.remedy = action, why, remedy
         super().__init__(f"{action}: {why} {remedy}")
+
+
+class Forbidden(TrimtabError):
+    """An operator's action that their role does not allow; nothing was changed.
+
+    Args: `action`, the role that is `needed`, the role that is `held`: None for somebody who is no operator.
+    """
+
+    def __init__(self, action: str, needed: str, held: str | None) -> None:
+        self.action, self.needed, self.held = action, needed, held
+        have = f"you have the role {held}" if held else "you are not signed in as an operator"
+        super().__init__(f"{action}: this needs the role {needed}, and {have}. Nothing was changed. Ask an admin.")

@@ -7,6 +7,7 @@ not empty of evidence because the files are old.
 import polars as pl
 
 from store.connection import Store
+from store.drift_events import OF_AGENT
 from store.frames import UTC_TIME, declare
 from store.scope import ACTIVE_REWARDS
 from store.trace_paths import ABSTRACTION
@@ -63,15 +64,19 @@ def noise(store: Store) -> pl.DataFrame:
 
 
 def drifted(store: Store) -> pl.DataFrame:
-    """The newest change of each user that any run of the drift job flagged (columns `DRIFTED`)."""
+    """The newest change of each user that any run of the drift job flagged (columns `DRIFTED`).
+
+    By metrics of what users want, say and do: not of what the agent does, such as its latency.
+    """
     with store.read() as reader:
         return reader.frame(
             """SELECT user_id, metric, coalesce(changed_at, found_at) AS changed_at, found_at
-            FROM drift_findings WHERE flagged
+            FROM drift_findings WHERE flagged AND level = 'user' AND NOT list_contains($of_agent, metric)
             QUALIFY row_number() OVER (
                 PARTITION BY user_id ORDER BY coalesce(changed_at, found_at) DESC, run_id DESC, metric) = 1
             ORDER BY user_id""",
             DRIFTED,
+            {"of_agent": list(OF_AGENT)},
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import duckdb
 import polars as pl
 
-from store import audit, meta, never_explore
+from store import audit, learning, meta, never_explore
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
@@ -168,7 +168,7 @@ def unwilling(store: Store, agent: str) -> set[str]:
     """The users of an agent who are not learnt from; see above."""
     listed = never_explore.listed(store, agent).filter(pl.col("kind") == "user")["unit"].to_list()
     stated = {user for user, yes in _stated(store).items() if yes}
-    return {*stated, *never_explore.opted_out(store), *listed}
+    return {*stated, *never_explore.opted_out(store), *listed, *learning.listed(store)["user_id"]}
 
 
 def agreed(store: Store) -> set[str]:

@@ -119,7 +119,7 @@ def set_state(store: Store, agent: str, guardrail_id: str, state: str, *, by: st
             "UPDATE guardrails SET state = $state, updated_at = $now WHERE agent = $agent AND guardrail_id = $id",
             {"state": state, "now": now, "agent": agent, "id": guardrail_id},
         )
-        detail = {"agent": agent, "reason": stated or None}
+        detail = {"agent": agent, "reason": stated or None, "before": held, "after": state}
         audit.append(connection, now, by, f"guardrail {state}", _subject(guardrail_id), detail)
         meta.bump(connection)
 

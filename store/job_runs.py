@@ -12,6 +12,7 @@ from typing import Any, Literal
 import duckdb
 import polars as pl
 
+from store import notice_sources
 from store.connection import Store
 from store.frames import UTC_TIME
 
@@ -212,13 +213,19 @@ def results_since(store: Store, jobs: tuple[str, ...], moment: datetime) -> bool
 
 
 def _end(store: Store, run_id: int, status: Status, assignments: str, values: dict[str, Any]) -> None:
-    store.write(
-        lambda connection: connection.execute(
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        now = store.clock.now()
+        connection.execute(
             f"""UPDATE job_runs SET status = $status, finished_at = $now, {assignments}
             WHERE run_id = $run AND status = 'running'""",
-            {"status": status, "now": store.clock.now(), "run": run_id, **values},
+            {"status": status, "now": now, "run": run_id, **values},
         )
-    )
+        if status == "failed":
+            notice_sources.job_failed(connection, now, run_id)
+        elif status == "succeeded":
+            notice_sources.job_succeeded(connection, now, run_id)
+
+    store.write(work)
 
 
 def _interrupt(connection: duckdb.DuckDBPyConnection, now: datetime, where: str, values: dict[str, Any]) -> list[str]:

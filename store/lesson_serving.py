@@ -3,6 +3,8 @@
     served   state canary or active, of the agent or of '*', not paused, not expired, serving not switched off
     pinned   the lessons and versions of that playbook, except those paused or demoted since and those expired
 
+A lesson that is paused for a segment (`store.drift_responses`) is served with decisions only, and not to that segment.
+
 Everything that may change this calls `refresh` in its own transaction. Nobody acts when a lesson expires: `due` finds
 the agents whose playbook serves one that has, and `pipelines.lessons.review.expire` writes them anew.
 """
@@ -22,7 +24,7 @@ from store.lesson_rules import LessonSettings
 from store.lesson_versions import EVERY_AGENT
 from store.playbooks import Entry, Rendered, Served
 
-__all__ = ["SERVED", "SERVED_STATES", "STANDING", "Render", "agents", "due", "refresh", "rerender"]
+__all__ = ["SERVED", "SERVED_STATES", "STANDING", "Render", "agents", "due", "newcomers", "refresh", "rerender"]
 
 SERVED_STATES: Final = ("canary", "active")
 
@@ -52,7 +54,7 @@ _ENTRY: Final = "l.lesson_id, l.version, l.state, l.agent, l.task, l.segment, l.
 
 
 def agents(connection: duckdb.DuckDBPyConnection, named: Iterable[str]) -> list[str]:
-    """These agents; with '*' among them all that have lessons, arms or a playbook."""
+    """These agents; with '*' among them all that have lessons, arms or a playbook (see `newcomers` for the others)."""
     wanted = set(named)
     if EVERY_AGENT in wanted:
         found = connection.execute(
@@ -72,13 +74,19 @@ def refresh(
     touched = agents(connection, named)
     if not touched:
         return {}
-    rules, payoffs = lesson_rules.rows(connection), _payoffs(connection, touched)
+    rules, payoffs, paused = lesson_rules.rows(connection), _payoffs(connection, touched), _paused(connection, now)
     held, in_state = _newest(connection, touched), _in_state(connection, now, touched)
     changed: dict[str, tuple[list[Entry], Served]] = {}
     for agent in touched:
         settings = lesson_rules.resolve(rules, agent)
         entries, served = _content(connection, now, agent, settings, in_state)
-        entries = [_measured(entry, payoffs.get((agent, entry.lesson_id, entry.version))) for entry in entries]
+        entries = [
+            replace(
+                _measured(entry, payoffs.get((agent, entry.lesson_id, entry.version))),
+                not_segments=paused.get(entry.lesson_id, ()),
+            )
+            for entry in entries
+        ]
         before = held.get(agent)
         if before is None and not entries:
             continue
@@ -89,7 +97,9 @@ def refresh(
         connection, {(entry.lesson_id, entry.version) for entries, _ in changed.values() for entry in entries}
     )
     for agent, (entries, served) in changed.items():
-        rendered = render(_frame(entries, texts), served.token_budget)
+        # Whoever reads the block gets all of it, so nothing is in it that some may not be served.
+        for_all = [entry for entry in entries if not entry.not_segments]
+        rendered = render(_frame(for_all, texts), served.token_budget)
         version = playbooks.append(connection, now, agent, rendered, cause, entries=entries, settings=served)
         if version is not None:
             made[agent] = version
@@ -131,6 +141,22 @@ def due(store: Store, now: datetime) -> list[str]:
     )
 
 
+def newcomers(store: Store) -> list[str]:
+    """Agents with traces that have no playbook yet, while lessons for every agent are served."""
+    with store.read() as reader:
+        found = reader.frame(
+            """SELECT DISTINCT agent FROM traces WHERE agent IS NOT NULL AND EXISTS (
+                FROM lessons AS l WHERE l.agent = $every AND list_contains($states::VARCHAR[], l.state)
+                    AND l.paused IS NULL AND (l.expires_at IS NULL OR l.expires_at > $now))
+            AND agent NOT IN (SELECT agent FROM playbooks)
+            AND NOT EXISTS (FROM lesson_settings AS o WHERE o.agent IN (traces.agent, $every)
+                AND o.serving_off IS NOT NULL) ORDER BY agent""",
+            pl.Schema({"agent": pl.String()}),
+            {"every": EVERY_AGENT, "states": list(SERVED_STATES), "now": store.clock.now()},
+        )
+    return found["agent"].to_list()
+
+
 def _content(
     connection: duckdb.DuckDBPyConnection,
     now: datetime,
@@ -162,6 +188,18 @@ def _in_state(connection: duckdb.DuckDBPyConnection, now: datetime, touched: Seq
         entry = _entry(*row)
         found.setdefault(entry.agent, []).append(entry)
     return found
+
+
+def _paused(connection: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, tuple[str, ...]]:
+    """The segments for which a lesson is paused, by lesson."""
+    found = connection.execute(
+        """SELECT parameters ->> '$.lesson_id' AS lesson_id, list_sort(list_distinct(list(segment)))
+        FROM drift_responses
+        WHERE action = 'pause lesson' AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > $now)
+        GROUP BY ALL""",
+        {"now": now},
+    ).fetchall()
+    return {lesson_id: tuple(segments) for lesson_id, segments in found}
 
 
 def _pinned(

@@ -47,6 +47,7 @@ class ServedLesson:
     payoff_n: int
     holdout: float  # withheld with this probability
     expires_at: datetime | None  # not served from then on
+    not_segments: tuple[str, ...] = ()  # to which it is not served
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ _LESSONS = declare(
         "segment": pl.String, "user_id": pl.String, "title": pl.String, "when_text": pl.String,
         "when_not": pl.String, "do_text": pl.String, "trust": pl.String, "own_condition": pl.Boolean,
         "payoff": pl.Float64, "payoff_sd": pl.Float64, "payoff_n": pl.Int64, "holdout": pl.Float64,
-        "expires_at": UTC_TIME,
+        "expires_at": UTC_TIME, "not_segments": pl.List(pl.String),
     }
 )  # fmt: skip
 _BOOK = pl.Schema({"version": pl.Int32(), "entries": pl.String(), "settings": pl.String()})
@@ -77,7 +78,7 @@ _SHAPE = json.dumps(
         {
             "lesson_id": "VARCHAR", "version": "INTEGER", "state": "VARCHAR", "agent": "VARCHAR", "task": "VARCHAR",
             "segment": "VARCHAR", "user_id": "VARCHAR", "holdout": "DOUBLE", "expires_at": "TIMESTAMPTZ",
-            "payoff": "DOUBLE", "payoff_sd": "DOUBLE", "payoff_n": "BIGINT",
+            "payoff": "DOUBLE", "payoff_sd": "DOUBLE", "payoff_n": "BIGINT", "not_segments": ["VARCHAR"],
         }
     ]
 )  # fmt: skip
@@ -86,7 +87,7 @@ _SAID = f"""
     WHERE agent = $agent AND version = $version"""
 _NAMED = """
     SELECT l.lesson_id, v.version, 'active' AS state, l.agent, l.task, l.segment, l.user_id, l.holdout, l.expires_at,
-        NULL::DOUBLE AS payoff, NULL::DOUBLE AS payoff_sd, 0 AS payoff_n
+        NULL::DOUBLE AS payoff, NULL::DOUBLE AS payoff_sd, 0 AS payoff_n, NULL::VARCHAR[] AS not_segments
     FROM (SELECT created_at, unnest(from_json(lesson_ids, '["VARCHAR"]')) AS lesson_id FROM playbooks
         WHERE agent = $agent AND version = $version) AS b
     JOIN lessons AS l USING (lesson_id)
@@ -129,7 +130,7 @@ def read(reader: Reader, agent: str, version: int) -> LessonSet:
         f"""SELECT e.lesson_id, e.version, e.state, e.agent, e.task, e.segment, e.user_id, v.title, v.when_text,
             v.when_not, v.do_text, {_TRUST} AS trust, o.lesson_id IS NOT NULL AS own_condition,
             e.payoff, e.payoff_sd, coalesce(e.payoff_n, 0) AS payoff_n,
-            e.holdout, e.expires_at
+            e.holdout, e.expires_at, coalesce(e.not_segments, []::VARCHAR[]) AS not_segments
         FROM ({_SAID if said["entries"] is not None else _NAMED}) AS e
         JOIN lessons AS l USING (lesson_id)
         JOIN lesson_versions AS v ON v.lesson_id = e.lesson_id AND v.version = e.version
@@ -145,5 +146,7 @@ def read(reader: Reader, agent: str, version: int) -> LessonSet:
         playbook_version=version,
         token_budget=int(settings.get("token_budget") or TOKEN_BUDGET),
         empty_share=float(EMPTY_SHARE if settings.get("empty_share") is None else settings["empty_share"]),
-        lessons=tuple(ServedLesson(*row) for row in rows.iter_rows()),
+        lessons=tuple(
+            ServedLesson(**{**row, "not_segments": tuple(row["not_segments"])}) for row in rows.iter_rows(named=True)
+        ),
     )

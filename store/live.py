@@ -12,7 +12,8 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from store import meta
+from store import meta, tombstones
+from store.batches import keep_refused
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.publish import Slice, publish_slice
@@ -59,10 +60,11 @@ def commit(store: Store, groups: Sequence[LiveRows]) -> None:
         for group in groups:
             batch_id, received, first_seen = _batch(connection, group.source, now)
             staged = Slice(group.tables.get("trace_records"), group.tables.get("spans"), group.tables.get("signals"))
-            published = publish_slice(connection, batch_id, first_seen, staged)
+            published = publish_slice(connection, batch_id, first_seen, staged, lambda: tombstones.key_of(store))
+            keep_refused(connection, batch_id, [received + 1 + number for number in published.refused])
             if group.rejects:
                 _keep_rejects(connection, batch_id, received, group.rejects)
-            rejected = len(group.rejects)
+            rejected = len(group.rejects) + len(published.refused)
             connection.execute(
                 """UPDATE ingest_batches SET received = received + $received, rejected = rejected + $rejected,
                     accepted = accepted + $accepted, duplicate = duplicate + $received - $rejected - $accepted,

@@ -190,11 +190,13 @@ _SQL = f"""
     ), stated AS ({_STATED}), said AS ({_SAID}),
     stated_outcomes AS (
         SELECT coalesce(t.decision_id, t.trace_id) AS decision_id, {_first("t.user_id")} AS user_id,
-            {_first("s.segment")} AS segment, {_first("t.session_id")} AS session_id, {_first("t.task")} AS task,
+            {_first("coalesce(g.segment, s.segment)")} AS segment, {_first("t.session_id")} AS session_id,
+            {_first("t.task")} AS task,
             min(t.seen_at) AS decided_at, min(s.policy_version) AS policy_version, min(s.arm) AS arm,
             min(s.arm) <> max(s.arm) AS several_assigned, {_first("s.explore")} AS explore,
             min(s.propensity) AS propensity, {_first("s.distribution")} AS distribution, {_OUTCOME}
         FROM said AS s JOIN foreign_traces AS t USING (trace_id) LEFT JOIN {ACTIVE_OUTCOMES} AS r USING (trace_id)
+            LEFT JOIN user_segments AS g ON g.user_id = t.user_id
         GROUP BY coalesce(t.decision_id, t.trace_id)
     ), distributions AS (
         SELECT distribution, map_keys(said) AS arms, map_values(said) AS propensities

@@ -155,7 +155,8 @@ def waiting(store: Store, scope: Scope, *, timeout: float | None = None) -> pl.D
     """What waits for an operator, as one row of counts (WAITING).
 
     Rejects are of batches received, and violations of guardrails found, since `scope.since`; arms those that a
-    guardrail switched off; users those that the latest drift run flagged.
+    guardrail switched off; users those that the latest drift run flagged
+    for a change that nothing known explains.
     """
     with store.read(timeout=timeout) as reader:
         return reader.frame(
@@ -166,7 +167,8 @@ def waiting(store: Store, scope: Scope, *, timeout: float | None = None) -> pl.D
                     WHERE $since::TIMESTAMPTZ IS NULL OR found_at >= $since::TIMESTAMPTZ) AS violations,
                 (SELECT count(*) FROM arms WHERE state = 'off' AND state_by = 'trimtab') AS arms_off,
                 (SELECT count(DISTINCT user_id) FROM drift_findings
-                    WHERE flagged AND run_id = (SELECT max(run_id) FROM drift_findings)) AS flagged_users,
+                    WHERE flagged AND level = 'user' AND explained_by IS NULL
+                        AND run_id = (SELECT max(run_id) FROM drift_runs)) AS flagged_users,
                 count(*) AS reject_batches, coalesce(sum(rejected), 0)::BIGINT AS rejects
             FROM ingest_batches
             WHERE rejected > 0 AND ($since::TIMESTAMPTZ IS NULL OR received_at >= $since::TIMESTAMPTZ)""",

@@ -39,7 +39,8 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class Entry:
     """One lesson as a playbook serves it. `holdout` is the probability that a decision goes without it; the payoff is
-    of the newest run of `payoffs` for this version, None before it is measured.
+    of the newest run of `payoffs` for this version, None before it is measured. `not_segments` are those for which the
+    lesson is paused (`store.drift_responses`).
     """
 
     lesson_id: str
@@ -54,6 +55,7 @@ class Entry:
     payoff: float | None
     payoff_sd: float | None
     payoff_n: int
+    not_segments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,13 +209,22 @@ def encode_entries(entries: Sequence[Entry]) -> str:
         {**vars(entry), "expires_at": entry.expires_at.isoformat() if entry.expires_at else None}
         for entry in sorted(entries, key=lambda entry: entry.lesson_id)
     ]
+    for row in rows:
+        if not row["not_segments"]:
+            del row["not_segments"]  # as in versions from before there was any
     return json.dumps(rows, separators=(",", ":"), allow_nan=False)
 
 
 def decode_entries(text: str | None) -> tuple[Entry, ...]:
     """What `encode_entries` wrote; nothing for a version from before entries were kept."""
     return tuple(
-        Entry(**{**row, "expires_at": datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None})
+        Entry(
+            **{
+                **row,
+                "expires_at": datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None,
+                "not_segments": tuple(row.get("not_segments", ())),
+            }
+        )
         for row in json.loads(text or "[]")
     )
 

@@ -11,7 +11,7 @@ removed by the next one.
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -30,7 +30,18 @@ from store.policy import Arm, Policy, Users
 from store.policy_content import decode, encode, limits, numbers, table
 from store.version import code_version
 
-__all__ = ["VERSIONS", "at", "described", "follow", "newest", "publish", "publishing", "unfollow", "versions"]
+__all__ = [
+    "VERSIONS",
+    "announce",
+    "at",
+    "described",
+    "follow",
+    "newest",
+    "publish",
+    "publishing",
+    "unfollow",
+    "versions",
+]
 
 VERSIONS = declare(
     {
@@ -101,12 +112,7 @@ def publish(store: Store, policy: Policy, *, cause: str) -> int | None:
         version = number + 1
         result_rows.insert_slices(store, "policy_users", delta, key={"agent": policy.agent, "version": version})
         store.write(lambda connection: _list(connection, policy, version, cause, content))
-        for listener in list(followers.told):
-            try:
-                listener(policy.agent)
-            except Exception:
-                # The version is published whatever becomes of those who follow; the others still have to hear of it.
-                _LOG.exception("a follower of policies failed at version %d of %s", version, policy.agent)
+        _tell(followers, policy.agent, f"version {version} of {policy.agent}")
     return version
 
 
@@ -163,6 +169,23 @@ def unfollow(store: Store, listener: Listener) -> None:
     followers = _of(store)
     with followers.lock:
         followers.told = [other for other in followers.told if other != listener]
+
+
+def announce(store: Store, agents: Iterable[str]) -> None:
+    """Have everyone who follows read the newest policy of these agents again: rows of it were deleted."""
+    followers = _of(store)
+    with followers.lock:
+        for agent in agents:
+            _tell(followers, agent, f"the newest version of {agent}")
+
+
+def _tell(followers: _Publishing, agent: str, what: str) -> None:
+    for listener in list(followers.told):
+        try:
+            listener(agent)
+        except Exception:
+            # What was published holds whatever becomes of those who follow; the others still have to hear of it.
+            _LOG.exception("a follower of policies failed at %s", what)
 
 
 def _of(store: Store) -> _Publishing:
@@ -224,6 +247,7 @@ def _policy(reader: Reader, row: dict[str, Any]) -> Policy:
         arm_limits={name: limits(held) for name, held in content["arm_limits"].items()},
         instructions=block[0], lesson_ids=block[1], lessons=lessons,
         ttl_seconds=content["ttl_seconds"], basis=tuple(content["basis"]),
+        solicit_segments=content.get("solicit_segments", {}), solicit_users=content.get("solicit_users", {}),
     )  # fmt: skip
 
 

@@ -85,3 +85,14 @@ class Policy:
     ttl_seconds: float = 60.0
     lessons: LessonSet | None = None  # what each request's lessons are chosen from
     basis: tuple[str, ...] = ()  # of each arm's mean: randomised, observational or prior
+    solicit_segments: dict[str, float] = field(default_factory=dict)  # asked for feedback more often, for a time
+    solicit_users: dict[str, float] = field(default_factory=dict)
+
+    def solicit_rate_of(self, user_id: str | None, segment: str | None) -> float:
+        """With which probability feedback is asked for: the highest that holds for this user."""
+        rates = [self.solicit_rate]
+        if segment is not None and segment in self.solicit_segments:
+            rates.append(self.solicit_segments[segment])
+        if user_id is not None and user_id in self.solicit_users:
+            rates.append(self.solicit_users[user_id])
+        return max(rates)

@@ -42,6 +42,11 @@ def encode(policy: Policy, columns: list[str]) -> str:
         "ttl_seconds": float(policy.ttl_seconds),
         "basis": list(policy.basis),
     }
+    # Left out where nothing holds, as in versions from before there was any.
+    if policy.solicit_segments:
+        content["solicit_segments"] = policy.solicit_segments
+    if policy.solicit_users:
+        content["solicit_users"] = policy.solicit_users
     return json.dumps(content, sort_keys=True, allow_nan=False)
 
 

@@ -12,8 +12,10 @@ import duckdb
 import polars as pl
 
 from store import result_rows
+from store import segments as user_segments
 from store.connection import Store
 from store.frames import UTC_TIME, Reader, declare
+from store.learning import learnt_from
 from store.scope import ACTIVE_REWARDS
 
 STATED_GOAL = "stated_goal"
@@ -91,6 +93,11 @@ _LOCATED = """(
     FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id)
     WHERE s.kind IN ('impression', 'click'))"""
 
+# From when on counts what a person chose and said, where an operator had it begin anew (`store.drift_responses`).
+_RESTARTS = """(
+    SELECT user_id, max((parameters ->> '$.since')::TIMESTAMPTZ) AS since FROM drift_responses
+    WHERE action = 'restart preferences' AND ended_at IS NULL GROUP BY user_id)"""
+
 _NEWEST = "(SELECT max(preference_run_id) FROM preference_runs)"
 
 
@@ -140,7 +147,8 @@ def shown_sets(store: Store, features: Sequence[str]) -> pl.DataFrame:
 
     Columns trace_id, user_id, agent, arm, item, position, propensity, chosen and one `feature_<i>` for each of
     `features`, null where the item does not state a number. An item shown twice with one trace counts once. A click
-    chooses the item that it names, or, where it names none, the one at its position.
+    chooses the item that it names, or, where it names none, the one at its position. Lists from before a person's
+    restart are left out.
     """
     names = [f"feature_{i}" for i in range(len(features))]
     # One reading of the JSON for all features.
@@ -166,7 +174,9 @@ def shown_sets(store: Store, features: Sequence[str]) -> pl.DataFrame:
             FROM shown AS s JOIN traces AS t ON t.trace_id = s.about
                 LEFT JOIN by_item AS i ON i.about = s.about AND i.item = s.item
                 LEFT JOIN by_position AS p ON p.about = s.about AND p.position = s.position
-            WHERE coalesce(t.user_id, s.user_id) IS NOT NULL
+                LEFT JOIN {_RESTARTS} AS r ON r.user_id = coalesce(t.user_id, s.user_id)
+            WHERE coalesce(t.user_id, s.user_id) IS NOT NULL AND (r.since IS NULL OR t.seen_at >= r.since)
+                AND {learnt_from("coalesce(t.user_id, s.user_id)")}
             ORDER BY user_id, s.about, s.position NULLS LAST, s.item""",
             declare({**_SHOWN, **dict.fromkeys(names, pl.Float64)}),
             params,
@@ -194,10 +204,12 @@ def statements(store: Store) -> pl.DataFrame:
     """Goals that people stated: signals of kind preference, name stated_goal, one a user and feature (STATEMENTS)."""
     with store.read() as reader:
         return reader.frame(
-            """SELECT user_id, item AS feature, value, occurred_at FROM signals
-            WHERE kind = 'preference' AND name = $name AND user_id IS NOT NULL AND item IS NOT NULL
-                AND isfinite(value)
-            ORDER BY user_id, item, occurred_at NULLS FIRST, signal_id""",
+            f"""SELECT s.user_id, s.item AS feature, s.value, s.occurred_at
+            FROM signals AS s LEFT JOIN {_RESTARTS} AS r USING (user_id)
+            WHERE s.kind = 'preference' AND s.name = $name AND s.user_id IS NOT NULL AND s.item IS NOT NULL
+                AND isfinite(s.value) AND (r.since IS NULL OR s.occurred_at >= r.since)
+                AND {learnt_from("s.user_id")}
+            ORDER BY s.user_id, s.item, s.occurred_at NULLS FIRST, s.signal_id""",
             STATEMENTS,
             {"name": STATED_GOAL},
         )
@@ -207,25 +219,22 @@ def opinions(store: Store) -> pl.DataFrame:
     """Thumbs and ratings that people gave to traces, from 0 to 1 (OPINIONS)."""
     with store.read() as reader:
         return reader.frame(
-            """SELECT t.trace_id, coalesce(t.user_id, s.user_id) AS user_id, t.agent, s.kind, s.value
+            f"""SELECT t.trace_id, coalesce(t.user_id, s.user_id) AS user_id, t.agent, s.kind, s.value
             FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id)
                 JOIN traces AS t ON t.trace_id = coalesce(s.trace_id, l.trace_id)
             WHERE s.kind IN ('thumb', 'rating') AND s.value BETWEEN 0 AND 1
                 AND coalesce(s.annotator_kind, 'user') = 'user' AND coalesce(t.user_id, s.user_id) IS NOT NULL
+                AND {learnt_from("coalesce(t.user_id, s.user_id)")}
             ORDER BY t.trace_id, s.signal_id""",
             OPINIONS,
         )
 
 
 def segments(store: Store) -> pl.DataFrame:
-    """The segment of each user whose traces state one in their metadata (`segment`): the latest (USER_SEGMENTS)."""
+    """The segment of each user who has one, by rule or metadata (USER_SEGMENTS)."""
     with store.read() as reader:
         return reader.frame(
-            """SELECT user_id, arg_max(segment, seen_at) AS segment FROM (
-                SELECT user_id, seen_at, json_extract_string(metadata, '$.segment') AS segment FROM traces
-                WHERE user_id IS NOT NULL AND json_valid(metadata))
-            WHERE segment IS NOT NULL AND segment <> '' GROUP BY user_id ORDER BY user_id""",
-            USER_SEGMENTS,
+            f"SELECT user_id, segment FROM {user_segments.expression()} ORDER BY user_id", USER_SEGMENTS
         )
 
 
@@ -237,7 +246,7 @@ def comparisons(store: Store) -> pl.DataFrame:
     """
     with store.read() as reader:
         return reader.frame(
-            """WITH stated AS (
+            f"""WITH stated AS (
                 SELECT coalesce(s.trace_id, l.trace_id) AS about, s.user_id, s.value, s.signal_id,
                     coalesce(json_extract_string(s.metadata, '$.axis'), 'arm') AS axis,
                     coalesce(json_extract_string(s.metadata, '$.winner'), json_extract_string(s.metadata, '$.chosen'))
@@ -252,6 +261,7 @@ def comparisons(store: Store) -> pl.DataFrame:
                 coalesce(s.user_id, t.user_id) AS user_id
             FROM stated AS s LEFT JOIN traces AS t ON t.trace_id = s.about
             WHERE s.winner <> '' AND s.loser <> '' AND s.winner <> s.loser
+                AND {learnt_from("coalesce(s.user_id, t.user_id)")}
             ORDER BY t.agent, axis, s.signal_id""",
             COMPARISONS,
             {"goal": STATED_GOAL},
@@ -265,7 +275,7 @@ def rewarded(store: Store) -> pl.DataFrame:
             f"""WITH known AS (
                 SELECT t.agent, t.task, t.user_id, t.trace_id, t.arm, t.model, r.mean
                 FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
-                WHERE r.signals > 0 AND t.task IS NOT NULL)
+                WHERE r.signals > 0 AND t.task IS NOT NULL AND {learnt_from("t.user_id")})
             SELECT k.* FROM known AS k SEMI JOIN (
                 SELECT agent, task FROM known GROUP BY ALL
                 HAVING count(DISTINCT arm) > 1 OR count(DISTINCT model) > 1

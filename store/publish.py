@@ -8,6 +8,7 @@ time, then content hash), the highest-ranked one is current, the others are kept
 over a set, hence commutative, associative and idempotent (a join-semilattice).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TypeAlias
 import duckdb
 import pyarrow as pa
 
-from store import publications, rollup
+from store import publications, rollup, tombstones
 from store.columns import FACT_COLUMNS
 from store.publications import Places
 
@@ -36,12 +37,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Published:
-    """What a slice changed: `records` that brought something new, and rows inserted."""
+    """What a slice changed: `records` that brought something new, rows inserted, and the numbers of records that are
+    `refused` because they are of somebody who was forgotten.
+    """
 
     records: int
     traces: int
     spans: int
     signals: int
+    refused: tuple[int, ...] = ()
 
 
 # The identity of a row, the time that ranks its versions, and the index that tells where it may be held.
@@ -52,18 +56,39 @@ _INDEX = {"spans": "trace_publications", "signals": "signal_publications", "trac
 
 
 def publish_slice(
-    connection: duckdb.DuckDBPyConnection, batch_id: int, received_at: datetime, staged: Slice
+    connection: duckdb.DuckDBPyConnection,
+    batch_id: int,
+    received_at: datetime,
+    staged: Slice,
+    key: Callable[[], str] | None = None,
 ) -> Published:
-    """Insert what is new in a slice and refresh the rollup of the traces it touches. Call inside a transaction."""
+    """Insert what is new in a slice and refresh the rollup of the traces it touches. Call inside a transaction.
+
+    `key` gives that of the tombstones (`store.tombstones`); without it nobody's rows are refused.
+    """
+    present = {
+        kind: rows
+        for kind, rows in (
+            ("spans", staged.spans),
+            ("trace_records", staged.trace_records),
+            ("signals", staged.signals),
+        )
+        if rows is not None
+    }
+    guarded = key is not None and bool(present) and tombstones.any_set_up(connection)
+    if key is not None and guarded:
+        _withhold(connection, present, key(), received_at)
     connection.execute("CREATE OR REPLACE TEMP TABLE accepted_records (record_no BIGINT)")
     connection.execute("CREATE OR REPLACE TEMP TABLE touched_traces (trace_id VARCHAR)")
     rollup.no_fresh_spans(connection)
     publication = publications.begin(connection)
     counts = {"spans": 0, "trace_records": 0, "signals": 0}
-    for kind, rows in (("spans", staged.spans), ("trace_records", staged.trace_records), ("signals", staged.signals)):
-        if rows is None:
-            continue
+    for kind, rows in present.items():
         total = _offer(connection, kind, rows)
+        if guarded:
+            connection.execute(
+                "DELETE FROM incoming WHERE row_no IN (SELECT row_no FROM withheld WHERE fact = $kind)", {"kind": kind}
+            )
         places = publications.places(
             connection, _INDEX[kind], f"SELECT DISTINCT hash({_KEY[kind]}) AS key FROM incoming"
         )
@@ -74,7 +99,39 @@ def publish_slice(
         _withdraw(connection, rows)
     traces = rollup.refresh(connection, batch_id, received_at, publication)
     records = _scalar(connection, "SELECT count(DISTINCT record_no) FROM accepted_records")
-    return Published(records, traces, counts["spans"], counts["signals"])
+    refused = _refused(connection) if guarded else ()
+    return Published(records, traces, counts["spans"], counts["signals"], refused)
+
+
+def _withhold(
+    connection: duckdb.DuckDBPyConnection, present: Mapping[str, Staged], key: str, received_at: datetime
+) -> None:
+    """Find out which of the staged rows are of somebody who was forgotten."""
+    relations = {}
+    for kind, rows in present.items():
+        if isinstance(rows, Path):
+            quoted = str(rows).replace("'", "''")
+            source, number = f"read_parquet('{quoted}', file_row_number = true)", "file_row_number"
+        else:
+            source, number = f"offered_{kind}", "file_row_number"
+            connection.register(source, rows)
+        at = "occurred_at" if kind == "signals" else "coalesce(started_at, ended_at)"
+        relations[kind] = (
+            f"(SELECT trace_id, user_id, session_id, {at} AS happened, {number} AS row_no, record_no FROM {source})"
+        )
+    tombstones.withhold(connection, key, relations, received_at)
+    for kind, rows in present.items():
+        if not isinstance(rows, Path):
+            connection.unregister(f"offered_{kind}")
+
+
+def _refused(connection: duckdb.DuckDBPyConnection) -> tuple[int, ...]:
+    """The records of which nothing was stored and something is withheld."""
+    rows = connection.execute(
+        """SELECT DISTINCT record_no FROM withheld
+        WHERE record_no NOT IN (SELECT record_no FROM accepted_records) ORDER BY record_no"""
+    ).fetchall()
+    return tuple(int(number) for (number,) in rows)
 
 
 def _offer(connection: duckdb.DuckDBPyConnection, kind: str, rows: Staged) -> int:

@@ -168,18 +168,20 @@ def change(store: Store, source: PullSource, *, operator: str) -> PullSource:
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
         rows = connection.execute(
-            "SELECT kind, base_url, project FROM pull_sources WHERE name = $name", {"name": source.name}
+            f"SELECT kind, base_url, project, {_COLUMNS} FROM pull_sources WHERE name = $name", {"name": source.name}
         ).fetchall()
         if not rows:
             raise NotFound("pull source", source.name)
+        before = PullSource(**dict(zip(_TYPES, rows[0][3:], strict=True)))
         now = store.clock.now()
         columns = ", ".join(f"{column} = ${column}" for column in _TYPES if column != "name")
         connection.execute(
             f"UPDATE pull_sources SET {columns}, updated_at = $now WHERE name = $name", {**asdict(source), "now": now}
         )
-        if rows[0] != (source.kind, source.base_url, source.project):
+        if rows[0][:3] != (source.kind, source.base_url, source.project):
             _save(connection, source.name, PullState())
-        audit.append(connection, now, operator, "source change", f"source {source.name}", _detail(source))
+        detail = {"before": _detail(before), "after": _detail(source)}
+        audit.append(connection, now, operator, "source change", f"source {source.name}", detail)
 
     store.write(work)
     return source
@@ -201,7 +203,9 @@ def pause(store: Store, name: str, *, paused: bool, operator: str) -> None:
             connection.execute(
                 "UPDATE pull_states SET failures = 0, not_before = NULL WHERE name = $name", {"name": name}
             )
-        audit.append(connection, now, operator, "source pause" if paused else "source resume", f"source {name}", {})
+        states = ("pulled", "paused") if paused else ("paused", "pulled")
+        detail = dict(zip(("before", "after"), states, strict=True))
+        audit.append(connection, now, operator, "source pause" if paused else "source resume", f"source {name}", detail)
 
     store.write(work)
 
@@ -210,11 +214,14 @@ def remove(store: Store, name: str, *, operator: str) -> None:
     """Forget a source; what it brought stays. Raises: `NotFound`."""
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
-        done = connection.execute("DELETE FROM pull_sources WHERE name = $name RETURNING name", {"name": name})
-        if not done.fetchall():
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM pull_sources WHERE name = $name", {"name": name}).fetchall()
+        if not rows:
             raise NotFound("pull source", name)
+        connection.execute("DELETE FROM pull_sources WHERE name = $name", {"name": name})
         connection.execute("DELETE FROM pull_states WHERE name = $name", {"name": name})
-        audit.append(connection, store.clock.now(), operator, "source remove", f"source {name}", {})
+        before = _detail(PullSource(**dict(zip(_TYPES, rows[0], strict=True))))
+        detail = {"before": before, "after": None}
+        audit.append(connection, store.clock.now(), operator, "source remove", f"source {name}", detail)
 
     store.write(work)
 

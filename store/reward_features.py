@@ -19,6 +19,7 @@ import polars as pl
 
 from store.connection import Store
 from store.frames import UTC_TIME, Reader, declare
+from store.learning import learnt_from
 
 FACTS = declare(
     {
@@ -29,6 +30,7 @@ FACTS = declare(
         "tool_count": pl.Float64, "llm_count": pl.Float64, "retriever_count": pl.Float64,
         "guardrail_count": pl.Float64, "tool_errors": pl.Float64, "tool_seconds": pl.Float64,
         "tool_names": pl.Float64, "input": pl.String, "output": pl.String,
+        "segment_by_rule": pl.String,  # of the user (`store.segments`); no feature
     }
 )  # fmt: skip
 TOKENS = pl.Schema({"row": pl.UInt32(), "token": pl.UInt16(), "n": pl.UInt8()})
@@ -86,7 +88,9 @@ def gather(store: Store, *, selection: Selection | None = None, since: int | Non
         facts = reader.frame(
             f"""WITH {chosen}, work AS ({_WORK})
             SELECT {_FACTS} {_metadata(selection)}
-            FROM wanted AS w JOIN traces AS t USING (trace_id) LEFT JOIN work USING (trace_id) ORDER BY trace_id""",
+            FROM wanted AS w JOIN traces AS t USING (trace_id) LEFT JOIN work USING (trace_id)
+                LEFT JOIN user_segments AS g USING (user_id)
+            ORDER BY trace_id""",
             declare(
                 {
                     **FACTS,
@@ -117,15 +121,16 @@ def _meta(reader: Reader, key: str) -> int:
 
 
 def _changed(since: int | None) -> str:
+    learnt = learnt_from("t.user_id")
     if since is None:
-        return "wanted AS (SELECT trace_id FROM traces)"
+        return f"wanted AS (SELECT trace_id FROM traces AS t WHERE {learnt})"
     return f"""wanted AS (
-        SELECT trace_id FROM traces WHERE publication > {since:d}
+        SELECT trace_id FROM traces AS t WHERE publication > {since:d} AND {learnt}
         UNION
         SELECT t.trace_id FROM traces AS t SEMI JOIN (
             SELECT coalesce(s.trace_id, l.trace_id) AS trace_id
             FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id) WHERE s.publication > {since:d}
-        ) USING (trace_id))"""
+        ) USING (trace_id) WHERE {learnt})"""
 
 
 _WORK = f"""
@@ -141,7 +146,8 @@ _WORK = f"""
 _FACTS = """t.trace_id, t.agent, t.agent_version, t.arm, t.model, t.task, t.user_id, t.session_id, t.status,
     t.started_at, t.ended_at, (epoch_us(t.ended_at) - epoch_us(t.started_at)) / 1e6 AS seconds,
     t.input_tokens, t.output_tokens, t.cost_usd, t.span_count, t.error_count, t.tool_count, llm_count,
-    retriever_count, guardrail_count, tool_errors, tool_seconds, tool_names, t.input, t.output"""
+    retriever_count, guardrail_count, tool_errors, tool_seconds, tool_names, t.input, t.output,
+    g.segment AS segment_by_rule"""
 
 
 def _metadata(selection: Selection) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 from store import meta, reward_rows, reward_versions
 from store.connection import Store
 from store.frames import UTC_TIME, Reader, declare
+from store.learning import learnt_from
 from store.reward_versions import Report
 from store.scope import ACTIVE_REWARDS
 
@@ -77,7 +78,7 @@ MEASURED_TRACES = declare(
     {
         "trace_id": pl.String, "user_id": pl.String, "session_id": pl.String, "agent": pl.String, "arm": pl.String,
         "task": pl.String, "started_at": UTC_TIME, "ended_at": UTC_TIME,
-        "segment": pl.String,  # of the person, as metadata state it; null where none is stated
+        "segment": pl.String,  # of the person: by rule, else as metadata state it; null where none is
     }
 )  # fmt: skip
 MEASURED_SIGNALS = declare(
@@ -108,7 +109,7 @@ _EARLIER = "epoch_us(coalesce(t.started_at, t.ended_at)) - epoch_us(s.occurred_a
 _DAY = 86_400_000_000
 _EVIDENCE = f"""(
     SELECT s.* FROM {_LOCATED} AS s LEFT JOIN traces AS t ON t.trace_id = s.about
-    WHERE ({_EARLIER} > {_DAY}) IS NOT TRUE)"""
+    WHERE ({_EARLIER} > {_DAY}) IS NOT TRUE AND {learnt_from("coalesce(t.user_id, s.user_id)")})"""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,11 @@ def evidence(store: Store, kinds: Sequence[str]) -> Evidence:
     """
     with store.read() as reader:
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
-        traces = reader.frame("SELECT trace_id, agent, arm, task, user_id FROM traces ORDER BY trace_id", TRACES)
+        traces = reader.frame(
+            f"""SELECT trace_id, agent, arm, task, user_id FROM traces WHERE {learnt_from("traces.user_id")}
+            ORDER BY trace_id""",
+            TRACES,
+        )
         signals = _signals(reader, kinds)
         return Evidence(traces, signals, int(version) if isinstance(version, int) else 0, _before_trace(reader, kinds))
 
@@ -158,10 +163,11 @@ def measured(store: Store) -> Evidence:
     with store.read() as reader:
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
         traces = reader.frame(
-            """SELECT trace_id, user_id, session_id, agent, arm, task, started_at, ended_at,
-                nullif(json_extract_string(CASE WHEN json_valid(metadata) THEN metadata END, '$.segment'), '')
-                    AS segment
-            FROM traces ORDER BY trace_id""",
+            f"""SELECT trace_id, user_id, session_id, agent, arm, task, started_at, ended_at,
+                coalesce(g.segment, nullif(
+                    json_extract_string(CASE WHEN json_valid(metadata) THEN metadata END, '$.segment'), '')) AS segment
+            FROM traces LEFT JOIN user_segments AS g USING (user_id)
+            WHERE {learnt_from("traces.user_id")} ORDER BY trace_id""",
             MEASURED_TRACES,
         )
         located = reader.frame(

@@ -22,6 +22,9 @@ FILE_NAME = "trimtab.toml"
 _SIZE = r"\d+(\.\d+)?\s?[KMGT](i?B)"
 _KEY_VARIABLE = r"(?!TRIMTAB_)[A-Z_][A-Z0-9_]{0,127}"
 _ADDRESS = r"https?://[^\s/?#@\\]+(/[^\s?#@\\]*)?"
+_REDIRECT = r"https?://[^\s/?#@\\]+/oauth2callback"
+_EMAIL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+"
+_DOMAIN = r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
 _PRICE = r"[^,=\s]+=\d+(\.\d+)?/\d+(\.\d+)?"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -61,7 +64,10 @@ class Settings:
 
     host: str = field(
         default="127.0.0.1",
-        metadata=_doc("a loopback address such as 127.0.0.1 or localhost", "The address the dashboard listens on."),
+        metadata=_doc(
+            "a loopback address such as 127.0.0.1 or localhost, or any other when sign-in is set up",
+            "The address the dashboard listens on; other than loopback only with sign-in (docs/sign-in.md).",
+        ),
     )
     port: int = field(
         default=8501,
@@ -238,6 +244,83 @@ class Settings:
             "a number from 0 to 1", "What a question costs in a batch, as a share of the model's price.", 0, 1
         ),
     )
+    sign_in_metadata_url: str = field(
+        default="",
+        metadata=_doc(
+            "an address such as https://accounts.example.com/.well-known/openid-configuration; http only on loopback",
+            "Where the OpenID provider describes itself; with it operators sign in, without it there is one local "
+            "admin, on loopback only.",
+            pattern=_ADDRESS,
+        ),
+    )
+    sign_in_client_id: str = field(
+        default="",
+        metadata=_doc(
+            "the id that the provider gave", "The id under which the provider knows Trimtab.", pattern=r"\S+"
+        ),
+    )
+    sign_in_secret_env: str = field(
+        default="OIDC_CLIENT_SECRET",
+        metadata=_doc(
+            "the name of an environment variable outside TRIMTAB_, never the secret itself",
+            "The environment variable that holds the secret that the provider gave.",
+            pattern=_KEY_VARIABLE,
+        ),
+    )
+    sign_in_cookie_secret_env: str = field(
+        default="OIDC_COOKIE_SECRET",
+        metadata=_doc(
+            "the name of an environment variable outside TRIMTAB_, never the secret itself",
+            "The environment variable that holds the secret that cookies are signed with; when it is not there, "
+            "everybody signs in again after a restart.",
+            pattern=_KEY_VARIABLE,
+        ),
+    )
+    sign_in_redirect: str = field(
+        default="",
+        metadata=_doc(
+            "the address of the dashboard and /oauth2callback, such as https://trimtab.example.com/oauth2callback; "
+            "http only on loopback",
+            "Where the provider sends operators back; the pages are used at this address and no other.",
+            pattern=_REDIRECT,
+        ),
+    )
+    sign_in_addresses: str = field(
+        default="",
+        metadata=_doc(
+            "addresses separated by commas",
+            "Who may sign in without an invitation, as a viewer.",
+            pattern=f"{_EMAIL}(,{_EMAIL})*",
+        ),
+    )
+    sign_in_domains: str = field(
+        default="",
+        metadata=_doc(
+            "domains such as example.com, separated by commas; subdomains are others",
+            "Of which domains everybody may sign in without an invitation, as a viewer.",
+            pattern=f"{_DOMAIN}(,{_DOMAIN})*",
+        ),
+    )
+    sign_in_admins: str = field(
+        default="",
+        metadata=_doc(
+            "addresses separated by commas",
+            "The first admins; afterwards roles are changed on the Settings page.",
+            pattern=f"{_EMAIL}(,{_EMAIL})*",
+        ),
+    )
+    sign_in_hours: float = field(
+        default=12.0,
+        metadata=_doc("a number of hours from 0.1 to 720", "After how long operators have to sign in again.", 0.1, 720),
+    )
+    sign_in_contact: str = field(
+        default="",
+        metadata=_doc(
+            "a name or an address of at most 200 printable characters",
+            "Whom the page of those who may not come in says to ask.",
+            pattern=r"[^\x00-\x1f\x7f]{1,200}",
+        ),
+    )
 
     @classmethod
     def load(
@@ -349,6 +432,7 @@ def _checked(place: str, setting: Setting, given: object, value: Any) -> Any:
     in_range = setting.minimum is None or setting.maximum is None or setting.minimum <= value <= setting.maximum
     if not in_range or (setting.pattern is not None and not re.fullmatch(setting.pattern, value)):
         # Where an address or the name of a variable belongs, a password or a key may stand by mistake.
-        shown = "[not shown: it may hold a secret]" if setting.pattern in (_KEY_VARIABLE, _ADDRESS) else given
+        secret = setting.pattern in (_KEY_VARIABLE, _ADDRESS, _REDIRECT)
+        shown = "[not shown: it may hold a secret]" if secret else given
         raise SettingsError(place, shown, setting.expected)
     return value

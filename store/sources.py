@@ -13,10 +13,17 @@ from store.frames import UTC_TIME, declare
 SOURCES = declare({"source": pl.String, "mapping": pl.String, "columns": pl.String, "updated_at": UTC_TIME})
 
 
-def save(store: Store, source: str, mapping: str, columns: list[str]) -> None:
-    """Keep a mapping (JSON text) for files of this source with these columns; replaces an earlier one."""
+def save(store: Store, source: str, mapping: str, columns: list[str], *, operator: str | None = None) -> None:
+    """Keep a mapping (JSON text) for files of this source with these columns; replaces an earlier one.
+
+    A change that an `operator` makes is noted in the audit log.
+    """
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
+        held = connection.execute("SELECT mapping FROM sources WHERE source = $source", {"source": source}).fetchall()
+        detail = {"before": held[0][0] if held else None, "after": mapping}
+        if operator is not None and detail["before"] != mapping:
+            audit.append(connection, store.clock.now(), operator, "mapping save", f"source {source}", detail)
         connection.execute("DELETE FROM sources WHERE source = $source", {"source": source})
         connection.execute(
             "INSERT INTO sources VALUES ($source, $mapping, $columns, $now)",

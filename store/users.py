@@ -10,7 +10,7 @@ from typing import Literal
 import duckdb
 import polars as pl
 
-from store import result_rows
+from store import result_rows, segment_members
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
@@ -20,8 +20,9 @@ WEEKS = 12  # of the small chart of rewards
 MINIMUM_REWARDS = 10  # traces whose reward has signals of its own, below which a mean is not shown, nor sorted by
 
 Sort = Literal[
-    "latest", "most traces", "lowest reward", "highest reward", "most feedback", "contradicts what they say", "name"
-]
+    "latest", "most traces", "lowest reward", "highest reward", "most feedback", "contradicts what they say", "changed",
+    "name",
+]  # fmt: skip
 
 _COUNTED: dict[str, pl.DataType | type[pl.DataType]] = {
     "user_id": pl.String, "segment": pl.String, "traces": pl.Int64, "agents": pl.Int64, "signals": pl.Int64,
@@ -50,6 +51,7 @@ _ORDERS: dict[Sort, str] = {
     "highest reward": f"CASE WHEN u.rewarded >= {MINIMUM_REWARDS} THEN u.reward END DESC NULLS LAST",
     "most feedback": "u.explicit DESC",
     "contradicts what they say": "(a.contradicts IS TRUE) DESC, a.q_value NULLS LAST",
+    "changed": "d.changed_at DESC NULLS LAST, u.latest_at DESC NULLS LAST",
     "name": "u.user_id",
 }
 SORTS: tuple[Sort, ...] = tuple(_ORDERS)
@@ -97,7 +99,8 @@ class UserPage:
 
 
 def count(store: Store) -> int:
-    """Count every user anew and keep the rows; returns how many users there are."""
+    """Apply the rules of segments, count every user anew and keep the rows; returns how many users there are."""
+    segment_members.recount(store)
     with store.read() as reader:
         counted = reader.frame(_counted(_ABOUT), SUMMARY, {"explicit": list(EXPLICIT_KINDS)})
         about = {
@@ -147,7 +150,10 @@ def page(
                 SELECT user_id, contradicts, angle, q_value FROM stated_revealed
                 WHERE scope = 'user'
                     AND preference_run_id = (SELECT max(preference_run_id) FROM preference_runs)
-            ) AS a USING (user_id)
+            ) AS a USING (user_id) LEFT JOIN (
+                SELECT user_id, max(changed_at) AS changed_at FROM drift_findings
+                WHERE level = 'user' AND flagged AND run_id = (SELECT max(run_id) FROM drift_runs) GROUP BY user_id
+            ) AS d USING (user_id)
             WHERE {condition} ORDER BY {_ORDERS[sort]}, u.user_id LIMIT $limit OFFSET $offset""",
             LISTED,
             {**params, "limit": limit, "offset": offset},
@@ -220,11 +226,13 @@ def _counted(about: str, condition: str = "") -> str:
     return f"""
         WITH own AS (
             SELECT trace_id, user_id, agent, seen_at,
-                json_extract_string(CASE WHEN json_valid(metadata) THEN metadata END, '$.segment') AS segment,
+                nullif(json_extract_string(CASE WHEN json_valid(metadata) THEN metadata END, '$.segment'), '')
+                    AS segment,
                 date_diff('week', date_trunc('week', seen_at), {_NEWEST_WEEK}) AS weeks_ago
             FROM (FROM traces WHERE user_id IS NOT NULL) {condition}
         ), traced AS (
-            SELECT t.user_id, arg_max(t.segment, t.seen_at) FILTER (t.segment <> '') AS segment, count(*) AS traces,
+            SELECT t.user_id, arg_max(t.segment, (t.seen_at, t.trace_id)) FILTER (t.segment IS NOT NULL) AS segment,
+                count(*) AS traces,
                 count(DISTINCT t.agent) AS agents, count(*) FILTER (r.signals > 0) AS rewarded,
                 avg(r.mean) FILTER (r.signals > 0) AS reward,
                 var_samp(r.mean) FILTER (r.signals > 0) AS reward_variance,
@@ -236,9 +244,11 @@ def _counted(about: str, condition: str = "") -> str:
                 min(occurred_at) AS first_at, max(occurred_at) AS latest_at
             FROM {about} WHERE user_id IS NOT NULL GROUP BY user_id
         )
-        SELECT coalesce(t.user_id, s.user_id) AS user_id, t.segment, coalesce(t.traces, 0) AS traces,
+        SELECT coalesce(t.user_id, s.user_id) AS user_id, coalesce(g.segment, t.segment) AS segment,
+            coalesce(t.traces, 0) AS traces,
             coalesce(t.agents, 0) AS agents, coalesce(s.signals, 0) AS signals, coalesce(s.explicit, 0) AS explicit,
             coalesce(t.rewarded, 0) AS rewarded, t.reward, t.reward_variance, t.reward_sd2, 
             coalesce(t.weeks, []) AS weeks, coalesce(t.first_at, s.first_at) AS first_at,
             coalesce(t.latest_at, s.latest_at) AS latest_at
-        FROM traced AS t FULL JOIN signalled AS s USING (user_id)"""
+        FROM traced AS t FULL JOIN signalled AS s USING (user_id)
+            LEFT JOIN user_segments AS g ON g.user_id = coalesce(t.user_id, s.user_id)"""

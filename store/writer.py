@@ -25,6 +25,14 @@ class _Task:
     result: Future[Any]
 
 
+@dataclass(frozen=True)
+class _Alone:
+    """Work that is done between two transactions, while the writer has no connection."""
+
+    work: Callable[[], Any]
+    result: Future[Any]
+
+
 class Writer:
     """Runs functions one after the other on the one writing connection."""
 
@@ -38,7 +46,7 @@ class Writer:
         self._connect = connect
         self._translate = translate
         self._retire = retire
-        self._queue: queue.Queue[_Task | None] = queue.Queue()
+        self._queue: queue.Queue[_Task | _Alone | None] = queue.Queue()
         self._closing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -61,6 +69,19 @@ class Writer:
             self._queue.put(task)
         return task.result
 
+    def alone(self, work: Callable[[], T]) -> T:
+        """Do what must meet no change going on and no connection of the writer, and wait for it.
+
+        Raises: what it raises; `StoreClosed`.
+        """
+        task: _Alone = _Alone(work, Future())
+        with self._closing:
+            if self._closed:
+                raise StoreClosed
+            self._queue.put(task)
+        answer: T = task.result.result()
+        return answer
+
     def write(self, work: Work[T]) -> T:
         """Run a change in one transaction and return its result once it is on disk."""
         if threading.current_thread() is self._thread:
@@ -79,6 +100,15 @@ class Writer:
         connection: duckdb.DuckDBPyConnection | None = None
         while (task := self._queue.get()) is not None:
             if not task.result.set_running_or_notify_cancel():
+                continue
+            if isinstance(task, _Alone):
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                try:
+                    task.result.set_result(task.work())
+                except BaseException as error:
+                    task.result.set_exception(error)
                 continue
             ended = False
             try:

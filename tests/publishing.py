@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.ingest.staging import SliceWriter, slice_file
 from store.connection import Store
 from store.publish import Published, Slice, publish_slice
+from store.tombstones import key_of
 
 Publish = Callable[..., Published]
 
@@ -31,7 +32,7 @@ def publisher(store: Store, folder: Path) -> Publish:
                     paths[kind] = slice_file(folder / "slices", count, kind)
         moment = store.clock.now()
         staged = Slice(paths.get("trace_records"), paths.get("spans"), paths.get("signals"))
-        return store.write(lambda connection: publish_slice(connection, 1, moment, staged))
+        return store.write(lambda connection: publish_slice(connection, 1, moment, staged, lambda: key_of(store)))
 
     return run
 

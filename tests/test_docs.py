@@ -63,6 +63,7 @@ def test_the_file_structure_names_every_package():
 def test_every_table_is_in_the_store_readme():
     text = (ROOT / "store" / "README.md").read_text(encoding="utf-8")
     tables = {name for migration in known() for name in re.findall(r"CREATE TABLE (\w+)", migration.sql)}
+    tables -= {name for migration in known() for name in re.findall(r"ALTER TABLE (\w+) RENAME TO", migration.sql)}
     assert {table for table in tables if f"`{table}`" not in text} == set()
 
 

@@ -95,7 +95,7 @@ def _rates(waiting: dict[str, Any] | None, applied: dict[str, Any] | None, now: 
         right.metric("applied", fmt.percent(applied["rate"]))
         right.caption(
             f"{fmt.percent(applied['lower'])} to {fmt.percent(applied['upper'])}, n {applied['decisions']:,}, since "
-            f"{fmt.utc(applied['decided_at'], seconds=False)}, by {text.markdown_safe(applied['decided_by'] or '')}"
+            f"{fmt.moment(applied['decided_at'], seconds=False)}, by {text.markdown_safe(applied['decided_by'] or '')}"
         )
 
 

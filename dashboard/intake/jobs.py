@@ -5,12 +5,14 @@ from typing import Any, Final, Literal
 import polars as pl
 import streamlit as st
 
+from dashboard.access import gate
+from dashboard.access.actor import permit
 from dashboard.intake.tables import height, shown
 from dashboard.runtime import Runtime
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, line, markdown_safe
 from store import job_runs
-from store.errors import JobError
+from store.errors import Forbidden, JobError
 
 __all__ = ["failing_panel", "jobs_panel"]
 
@@ -70,6 +72,7 @@ def jobs_panel(runtime: Runtime) -> None:
 @st.fragment(run_every="2s")
 def _live(runtime: Runtime, ended: frozenset[int]) -> None:
     """The jobs, every two seconds: they also run by themselves. `ended` are the runs that the page has seen end."""
+    gate.stay()
     latest = {row["job"]: row for row in job_runs.latest(runtime.store).to_dicts()}
     for name in runtime.runner.registry:
         _job(runtime, name, latest.get(name))
@@ -134,8 +137,9 @@ def _when(runtime: Runtime, name: str, latest: dict[str, Any] | None) -> str:
 
 def _run(runtime: Runtime, name: str) -> None:
     try:
+        permit("reviewer", "Running a job")
         runtime.runner.start(name)
-    except JobError as error:
+    except (JobError, Forbidden) as error:
         st.session_state[_PROBLEM] = str(error)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 import polars as pl
 import streamlit as st
 
+from dashboard.access import gate
 from dashboard.intake import snippets
 from dashboard.intake.places import open_batch
 from dashboard.intake.tables import height, shown
@@ -65,6 +66,7 @@ def live_panel(runtime: Runtime) -> None:
 
 @st.fragment(run_every="2s")
 def _live(runtime: Runtime) -> None:
+    gate.stay()
     if st.session_state.pop(_LEAVE, False):
         # A callback in a fragment draws only the fragment again: the tab is changed by the whole page.
         st.rerun()

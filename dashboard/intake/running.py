@@ -4,7 +4,9 @@ from typing import Final
 
 import streamlit as st
 
+from dashboard.access import gate
 from dashboard.intake.places import open_batch, open_tab
+from dashboard.learn.actions import perform
 from dashboard.runtime import Runtime
 from dashboard.ui import format as fmt
 from dashboard.ui.text import markdown_safe, one_line
@@ -40,10 +42,19 @@ def running_panel(runtime: Runtime, started: dict[str, str]) -> None:
 @st.fragment(run_every="1s")
 def _watch(runtime: Runtime, active: list[LoadStatus]) -> None:
     """Loads under way, every second, until one has ended: then the whole page says what is held."""
+    gate.stay()
     for status in active:
         _status(runtime, status)
     if any(status.state not in _UNDER_WAY for status in active):
         st.rerun()
+
+
+def _cancel(runtime: Runtime, load_id: str) -> None:
+    def work() -> str:
+        runtime.loads.cancel(load_id)
+        return "The load is stopped as soon as it can be: nothing of it will have been applied."
+
+    perform(work)
 
 
 def _status(runtime: Runtime, status: LoadStatus) -> None:
@@ -56,7 +67,7 @@ def _status(runtime: Runtime, status: LoadStatus) -> None:
             if state in _UNDER_WAY and not publishing:
                 st.button(
                     "Cancel", key=f"data_cancel_{status.load_id}", icon=":material/cancel:",
-                    on_click=runtime.loads.cancel, args=(status.load_id,),
+                    on_click=_cancel, args=(runtime, status.load_id),
                 )  # fmt: skip
         if state == "queued":
             st.caption("Waits for the load before it.")

@@ -6,18 +6,20 @@ from typing import Final
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+from dashboard.access.actor import actor, permit
 from dashboard.intake import guidance
 from dashboard.intake.looking import Look, forget, look
 from dashboard.intake.mapping_editor import edit_mapping
 from dashboard.intake.preview import preview
 from dashboard.intake.running import running_panel
+from dashboard.learn.actions import notice, operator
 from dashboard.runtime import Runtime
 from dashboard.ui import format as fmt
 from dashboard.ui.text import markdown_safe, one_line
 from pipelines.ingest.formats import Format
 from pipelines.ingest.mapping import Mapping
 from pipelines.ingest.uploads import Upload
-from store import batches, sources
+from store import batches, operators, sources
 
 __all__ = ["upload_panel"]
 
@@ -31,6 +33,7 @@ _ROUND: Final = "data_round"
 _SUGGESTED: Final = "data_suggested"
 
 _UNNAMED: Final = "upload"
+_SENDING: Final = "Sending files"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Ready:
 
 def upload_panel(runtime: Runtime) -> None:
     """The uploader, the loads under way, and one card for each file that is not loading yet."""
+    notice()
+    if not operators.allows(actor().role, "reviewer"):
+        st.caption("Sending files takes the role reviewer.")
+        running_panel(runtime, {})
+        return
     empty = batches.recent(runtime.store, limit=1).is_empty()
     files = st.file_uploader(
         "Traces, spans, clicks or feedback as CSV, JSONL, JSON or Parquet, plain or compressed (gzip, zstd)",
@@ -73,6 +81,7 @@ def upload_panel(runtime: Runtime) -> None:
 
 def _receive(runtime: Runtime, present: dict[str, UploadedFile]) -> dict[str, Upload]:
     """Keep the bytes of new files beside the store, and let go of those that were taken back."""
+    permit("reviewer", _SENDING)
     received: dict[str, Upload] = st.session_state.setdefault(_RECEIVED, {})
     for gone in [key for key in received if key not in present]:
         upload = received.pop(gone)
@@ -181,9 +190,10 @@ def _verdict(runtime: Runtime, found: Look, ready: Ready) -> Ready | None:
 
 def _start(runtime: Runtime, files: list[Ready]) -> None:
     """Queue files, and keep their mappings for the next ones of the same sources."""
+    permit("reviewer", _SENDING)
     for ready in files:
         if ready.mapping is not None:
-            sources.save(runtime.store, ready.source, ready.mapping.to_json(), ready.columns)
+            sources.save(runtime.store, ready.source, ready.mapping.to_json(), ready.columns, operator=operator())
         load_id = runtime.uploads.submit(ready.upload, source=ready.source, mapping=ready.mapping)
         st.session_state[_STARTED][ready.key] = load_id
     if all(key in st.session_state[_STARTED] for key in st.session_state[_RECEIVED]):

@@ -5,27 +5,29 @@ from typing import Final
 
 import streamlit as st
 
+from dashboard.access.actor import Role, actor, permit
 from dashboard.ui.text import markdown_safe
 from store.errors import TrimtabError
 
 __all__ = ["notice", "operator", "perform"]
 
 _NOTICE: Final = "learn_notice"
-_LOCAL: Final = "local operator"
+_ACTION: Final = "This action"
 
 
 def operator() -> str:
-    """Who is signed in; without sign-in whoever can reach this machine's loopback address."""
-    # Without sign-in Streamlit may still name a placeholder user.
-    return str(st.user.get("email") or _LOCAL) if st.user.get("is_logged_in") else _LOCAL
+    """Who acts, as the audit log names them: an address, or the local operator where there is no sign-in."""
+    return actor().email
 
 
-def perform(work: Callable[[], str]) -> bool:
+def perform(work: Callable[[], str], *, role: Role = "reviewer") -> bool:
     """Do an action and keep its report, or why it was refused, for `notice`; returns whether it was done.
 
-    Call in a callback: it runs as a whole before the page is drawn again.
+    Call in a callback: it runs as a whole before the page is drawn again. Whoever does not hold the `role` (or a
+    higher one) at this moment is refused, and `work` is not called.
     """
     try:
+        permit(role, _ACTION)
         report, done = work(), True
     except TrimtabError as refused:
         report, done = str(refused), False

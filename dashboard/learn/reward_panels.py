@@ -28,7 +28,7 @@ def model_card(model: dict[str, Any], parameters: dict[str, Any], versions: pl.D
         version.metric("model version", model["reward_model_id"])
         traces.metric("traces", fmt.count(model["traces"]), help=f"{observed:,} of them have signals of their own")
         signals.metric("signals used", fmt.count(model["signals"]))
-        fitted.metric("fitted", fmt.utc(model["fitted_at"], seconds=False).removesuffix(" UTC"), help="UTC")
+        fitted.metric("fitted", fmt.moment(model["fitted_at"], seconds=False).removesuffix(" UTC"), help="UTC")
         st.caption(
             f"Method: {_METHODS.get(model['method'], model['method'])}. Data version {model['data_version']:,}, code "
             f"{model['code_version']}. Every trace has a reward; those without signals get what their task predicts."

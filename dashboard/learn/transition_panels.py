@@ -255,7 +255,7 @@ def weights(found: pl.DataFrame, theme: Theme) -> None:
 
 def _card(model: dict[str, Any], parameters: dict[str, Any]) -> None:
     st.caption(
-        f"Version {model['model_id']}, abstraction {model['abstraction']}, fitted {fmt.utc(model['fitted_at'])}, code "
+        f"Version {model['model_id']}, abstraction {model['abstraction']}, fitted {fmt.moment(model['fitted_at'])}, code "
         f"{model['code_version']}; {model['traces']:,} traces, {model['steps']:,} steps, {model['states']:,} states, "
         f"prior weight κ {model['concentration']:.3g} transitions"
         + (f", of a user's own {model['user_concentration']:.3g}." if model["user_concentration"] is not None else ".")

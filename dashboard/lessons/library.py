@@ -232,7 +232,7 @@ def _history(lesson: dict[str, Any]) -> None:
         st.caption("Nobody has reviewed it yet.")
     for row in reviews.iter_rows(named=True):
         st.text(
-            f"{fmt.utc(row['reviewed_at'], seconds=False)}  {PAST.get(row['action'], row['action'])} "
+            f"{fmt.moment(row['reviewed_at'], seconds=False)}  {PAST.get(row['action'], row['action'])} "
             f"(version {row['version']}) by {clean(row['operator'])}"
             + (f"\n{clean(row['reason'])}" if row["reason"] else "")
         )
@@ -242,5 +242,5 @@ def _history(lesson: dict[str, Any]) -> None:
     texts = data.query(lessons.versions, lesson_id)
     st.markdown("**Texts**")
     for row in texts.iter_rows(named=True):
-        with st.expander(f"Version {row['version']}, {fmt.utc(row['created_at'], seconds=False)}"):
+        with st.expander(f"Version {row['version']}, {fmt.moment(row['created_at'], seconds=False)}"):
             line(f"{row['title']}\n\nBy {row['author']}\n\nWhen: {row['when_text']}\n\nDo: {row['do_text']}")

@@ -66,7 +66,7 @@ def panel(agents: tuple[str, ...], theme: Theme) -> None:
         )
         return
     st.caption(
-        f"As of {fmt.utc(run['found_at'], seconds=False)}. Served minus withheld at random, by the doubly robust "
+        f"As of {fmt.moment(run['found_at'], seconds=False)}. Served minus withheld at random, by the doubly robust "
         "estimate; intervals hold at every look. Points are hundredths of the outcome's range of 0 to 1."
     )
     lessons_only = frame.filter(kind="lesson").with_columns(
@@ -85,7 +85,7 @@ def of_lesson(lesson_id: str) -> None:
         return
     run = data.query(payoffs.latest_run)
     if run is not None:
-        st.caption(f"As of {fmt.utc(run['found_at'], seconds=False)}. Served minus withheld at random.")
+        st.caption(f"As of {fmt.moment(run['found_at'], seconds=False)}. Served minus withheld at random.")
     top = _headline_rows(frame, ())
     for row in top.iter_rows(named=True):
         st.markdown(f"**{row['verdict'].capitalize()}**")

@@ -68,7 +68,7 @@ def _now(held: Playbook) -> None:
         f"tokens in the block, {held.settings.token_budget:,} fit in an answer."
     )
     st.caption(
-        f"Since {fmt.utc(held.created_at, seconds=False)}. {held.settings.empty_share * 100:g} % of decisions get "
+        f"Since {fmt.moment(held.created_at, seconds=False)}. {held.settings.empty_share * 100:g} % of decisions get "
         "no lesson at all, to compare with."
     )
     if held.settings.off:

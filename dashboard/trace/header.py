@@ -42,7 +42,7 @@ def facts(trace: Mapping[str, Any]) -> None:
         else None
     )
     started = (
-        fmt.utc(trace["started_at"]) if trace["started_at"] else f"not stated; received {fmt.utc(trace['seen_at'])}"
+        fmt.moment(trace["started_at"]) if trace["started_at"] else f"not stated; received {fmt.moment(trace['seen_at'])}"
     )
     agent = " ".join(text for text in (trace["agent"], trace["agent_version"]) if text) or None
     task = f"{trace['task']}{' (grouped)' if trace['task_origin'] == 'grouped' else ''}" if trace["task"] else None

@@ -53,5 +53,5 @@ def signals_tab(page: SignalPage) -> None:
         placeholder="", alt="Signals of this trace",
     )  # fmt: skip
     for row in page.rows.filter(pl.col("text").is_not_null() & (pl.col("text") != "")).head(20).to_dicts():
-        st.caption(f"{row['kind'].capitalize()} of {fmt.utc(row['occurred_at'])}")
+        st.caption(f"{row['kind'].capitalize()} of {fmt.moment(row['occurred_at'])}")
         block(row["text"], limit=4_000)

@@ -1,20 +1,32 @@
-"""Numbers, durations, money, times and ids as operators read them. Every function gives plain text, never Markdown."""
+"""Numbers, durations, money, times and ids as operators read them. Every function gives plain text, never Markdown.
 
+Times are shown in UTC, or in the zone of the operator's browser when they chose that (`dashboard.feel.arrival`).
+"""
+
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite, sqrt
-from typing import Final
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import polars as pl
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pipelines.stats.proportion import Interval
 
 __all__ = [
-    "MINIMUM_MEAN", "MINIMUM_POINT", "MINIMUM_RATE", "NONE", "change", "count", "date_range", "duration",
-    "interval_percent", "mean_interval", "mean_limits", "missing", "money", "percent", "plural", "points",
-    "relative", "reward", "short_id", "utc",
+    "MINIMUM_MEAN", "MINIMUM_POINT", "MINIMUM_RATE", "NONE", "ZONE", "browser_zone", "change", "columns", "count",
+    "date_range", "duration", "interval_percent", "mean_interval", "mean_limits", "missing", "moment", "money",
+    "percent", "plural", "points", "relative", "reward", "short_id", "zone", "zone_label",
 ]  # fmt: skip
 
 NONE: Final = "–"
+
+ZONE: Final = "zone_of_browser"
+"""In the session's state: whether times are shown in the browser's zone."""
+
+_OF_UTC: Final = " (UTC)"
 
 # Below these a page says "not enough data" instead of a number: trials of a rate, traces of a mean, traces of a point
 # of a course over time.
@@ -93,11 +105,55 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def utc(moment: datetime | None, *, seconds: bool = True) -> str:
-    """A moment in UTC: 2026-11-20 12:00:05 UTC."""
-    if moment is None:
+def browser_zone() -> ZoneInfo | None:
+    """The zone of this browser where it is another one than UTC; None where it is not, or not known."""
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return None
+    name = st.context.timezone
+    # A browser may say anything.
+    if not name or name.upper().removeprefix("ETC/") in ("UTC", "GMT", "UCT", "ZULU"):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def zone() -> ZoneInfo | None:
+    """The zone in which this operator reads times; None for UTC."""
+    theirs = browser_zone()
+    return theirs if theirs is not None and st.session_state.get(ZONE) is True else None
+
+
+def zone_label(of: ZoneInfo | None) -> str:
+    """A zone in a heading: UTC, Berlin, Buenos Aires."""
+    return "UTC" if of is None else of.key.rpartition("/")[2].replace("_", " ")
+
+
+def moment(at: datetime | None, *, seconds: bool = True) -> str:
+    """A moment in the operator's zone: 2026-11-20 12:00:05 UTC, 2026-11-20 13:00:05 CET."""
+    if at is None:
         return NONE
-    return f"{moment.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}} UTC"
+    local = at.astimezone(zone() or UTC)
+    return f"{local:{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'} %Z}"
+
+
+def columns(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a table whose columns of moments follow the operator's zone, headings included."""
+    of = zone()
+    if of is None:
+        return dict(config)
+    return {name: _followed(column, of) for name, column in config.items()}
+
+
+def _followed(column: Any, of: ZoneInfo) -> Any:
+    kind = column.get("type_config") if isinstance(column, dict) else None
+    if not kind or kind.get("type") != "datetime":
+        return column
+    label = column.get("label")
+    if label and label.endswith(_OF_UTC):
+        label = f"{label.removesuffix(_OF_UTC)} ({zone_label(of)})"
+    return {**column, "label": label, "type_config": {**kind, "timezone": of.key}}
 
 
 def relative(moment: datetime | None, now: datetime) -> str:

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 
 import streamlit as st
 
-from store.errors import NotFound, QueryTimeout, TrimtabError
+from store.errors import Forbidden, NotFound, QueryTimeout, TrimtabError
 
 __all__ = ["guarded", "not_enough", "nothing"]
 
@@ -44,6 +44,9 @@ def guarded(what: str, *, key: str, height: int | None = None) -> Iterator[None]
     except NotFound as error:
         st.warning(f"{what}: there is no such {error.noun}.", icon=":material/search_off:")
         st.text(error.identity[:300])
+    except Forbidden as error:
+        st.warning(f"{what} is not for your role.", icon=":material/lock:")
+        st.text(str(error))
     except TrimtabError as error:
         st.error(f"{what} could not be read.", icon=":material/error:")
         st.code(str(error)[:2_000], language=None, wrap_lines=True)

@@ -33,7 +33,8 @@ def facts(user: dict[str, Any], now: datetime) -> None:
             "views/traces.py", label="Traces of this user", icon=":material/open_in_new:",
             query_params={"user": user["user_id"], "range": "all"},
         )  # fmt: skip
-    traces, reward, given, latest = st.columns(4)
+    with st.grid(4, min_column_width=140, gap="small"):
+        traces, reward, given, latest = (st.container(gap="xsmall") for _ in range(4))
     traces.metric("traces", fmt.count(user["traces"]))
     traces.caption(f"of {fmt.plural(user['agents'], 'agent')}")
     if user["rewarded"] >= users.MINIMUM_REWARDS:
@@ -46,7 +47,7 @@ def facts(user: dict[str, Any], now: datetime) -> None:
     given.metric("signals", fmt.count(user["signals"]))
     given.caption(f"{user['explicit']:,} explicit")
     latest.metric("latest", fmt.relative(user["latest_at"], now))
-    latest.caption(fmt.utc(user["latest_at"], seconds=False))
+    latest.caption(fmt.moment(user["latest_at"], seconds=False))
 
 
 def satisfaction(user_id: str) -> None:
@@ -100,7 +101,7 @@ def values(user_id: str, run: dict[str, Any] | None, theme: Theme) -> None:
     st.caption(
         "Revealed by what was clicked or chosen of what was shown, corrected for position; 95 % intervals. Only "
         "comparisons between features mean something, not the size of all weights together. "
-        f"As of {fmt.utc(run['fitted_at'], seconds=False)}; predictive, not causal."
+        f"As of {fmt.moment(run['fitted_at'], seconds=False)}; predictive, not causal."
     )
 
 

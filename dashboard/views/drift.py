@@ -1,45 +1,74 @@
-"""Drift: which users changed, when, and how sure are we?"""
+"""Drift: what changed, how sure are we, and what do I do?"""
+
+from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
 from dashboard import data, runtime
-from dashboard.learn import drift_panels
+from dashboard.drift import findings, headline, heat_map, incident, incident_list, models, noting, responding, rules
+from dashboard.learn import actions
 from dashboard.ui import filters, states, theme
-from store import drift
+from store import drift, incidents
 
 now = runtime.current().clock.now()
 selection = filters.current()
+chosen = st.query_params.get(incident_list.CHOSEN)
+colours = theme.current()
 
-st.title("Drift", anchor=False)
 
-with states.guarded("Drift", key="drift"):
-    run = data.query(drift.latest_run)
-    if run is None:
-        states.nothing(
-            "No scan yet",
-            "The drift job looks for a change in every user's thumbs and ratings, or in the rewards of their traces. A "
-            "user needs 20 events with a time; it runs by itself when data arrives."
-            + (" Load traces and feedback on the Data page first." if selection.empty else ""),
-        )
-        st.page_link("views/data.py", label="Data", icon=":material/database:", query_params={"tab": "Jobs"})
-        st.stop()
-    drift_panels.answer(run, now)
-    flagged = data.query(drift.findings, flagged_only=True)
-    everyone = data.query(drift.findings)
-    if everyone.is_empty():
-        states.nothing(
-            "Nobody to scan",
-            f"No user has {run['min_events']} events yet: thumbs and ratings with a user and a time, or traces with "
-            "signals and a start.",
-        )
-        st.stop()
-    only_flagged = flagged.height > 0 and not st.toggle(
-        "Show every user that was scanned", key="everyone", bind="query-params"
+def incidents_tab() -> None:
+    """The list, and what operators say was done."""
+    incident_list.show(now)
+    noting.show(now)
+
+
+def rules_tab() -> None:
+    """What Trimtab does by itself, and what it did."""
+    rules.show()
+    responding.applied(now=now)
+
+
+def no_scan_yet() -> None:
+    """What a scan needs."""
+    states.nothing(
+        "No scan yet",
+        "The drift job looks for a change in what every user does, says and gets. A user needs 20 events of a metric "
+        "with a time; it runs by itself when data arrives."
+        + (" Load traces and feedback on the Data page first." if selection.empty else ""),
     )
-    shown = flagged if only_flagged else everyone
-    drift_panels.findings_table(shown)
-    chosen = drift_panels.chosen_user(shown)
-    if chosen is None:
-        st.caption("The user that the address names was not scanned, or is not in this list.")
+    st.page_link("views/data.py", label="Data", icon=":material/database:", query_params={"tab": "Jobs"})
+
+
+def everything(run: dict[str, Any] | None) -> None:
+    """The answer and the tabs."""
+    measured = data.query(drift.measured)
+    if run is None:
+        no_scan_yet()
     else:
-        drift_panels.user_panel(chosen, theme.current())
+        headline.show(run, measured, data.query(incidents.count), now)
+    contents: dict[str, Callable[[], None]] = {
+        "Findings": lambda: findings.show(run, measured, colours, now),
+        "Heat map": lambda: heat_map.show(measured, colours),
+        "Incidents": incidents_tab,
+        "Models": lambda: models.show(colours, now),
+        "Responses": rules_tab,
+    }
+    drawn = st.tabs(list(contents), key="tab", on_change="rerun", bind="query-params")
+    for tab, (name, show) in zip(drawn, contents.items(), strict=True):
+        if tab.open:
+            with tab, states.guarded(f"The tab {name}", key=f"tab-{name}", height=320):
+                show()
+
+
+if chosen is not None:
+    incident.back()
+st.title("Drift" if chosen is None else "Incident", anchor=False)
+actions.notice()
+
+if chosen is not None:
+    with states.guarded("The incident", key="incident"):
+        incident.show(chosen, colours, now)
+else:
+    with states.guarded("Drift", key="drift"):
+        everything(data.query(drift.latest_run))

@@ -4,6 +4,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data, runtime
+from dashboard.access import gate
 from dashboard.overview import panels
 from dashboard.overview.measures import measures
 from dashboard.ui import filters, states, theme
@@ -22,6 +23,7 @@ colours = theme.current()
 @st.fragment(run_every="20s")
 def follow(shown: int) -> None:
     """Draw the page anew once there is new data, for those who leave it open."""
+    gate.stay()
     if data.version() != shown:
         st.rerun()
 
@@ -49,7 +51,7 @@ with states.guarded("The headline numbers", key="headline", height=130):
     if headline["traces"] == 0 and selection.traces:
         states.nothing(
             "No traces in this range",
-            f"The newest is of {fmt.utc(selection.newest)}. Choose a longer time range or another segment.",
+            f"The newest is of {fmt.moment(selection.newest)}. Choose a longer time range or another segment.",
         )
     extent = data.query(overview.extent).row(0, named=True)
     before = data.query(overview.headline, previous).row(0, named=True) if previous else None

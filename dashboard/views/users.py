@@ -1,40 +1,81 @@
-"""Users: who is unhappy, and what does one person value, say and get?"""
+"""Users: who drifts, who is unhappy, and what does one person value, say and get?"""
+
+from collections.abc import Callable
+from datetime import timedelta
 
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.learn import actions
 from dashboard.ui import filters, states, theme
-from dashboard.users import listing, person
-from store import preferences, users
+from dashboard.users import choices, lessons_served, listing, person, steering, timeline, went_wrong
+from store import drift, preferences, user_history, users
 
 now = runtime.current().clock.now()
 selection = filters.current()
 chosen = st.query_params.get(listing.CHOSEN)
+colours = theme.current()
+
+
+def timeline_tab(user_id: str) -> None:
+    """What changed for them, and when."""
+    timeline.show(user_id, colours)
+    with states.guarded("Rewards", key="rewards"):
+        st.subheader("Reward over time", anchor=False)
+        person.rewards_over_time(user_id, colours)
+
+
+def preferences_tab(user_id: str, span: timedelta) -> None:
+    """What they value, now and over time, and whether that is what they say."""
+    run = data.query(preferences.latest_run)
+    left, right = st.columns(2, gap="medium")
+    with left, states.guarded("What they value", key="values"):
+        st.subheader("What they value", anchor=False)
+        person.values(user_id, run, colours)
+    with right, states.guarded("What they say and do", key="says"):
+        st.subheader("What they say and do", anchor=False)
+        person.says_and_does(user_id, run, colours)
+    with states.guarded("Choices over time", key="choices"):
+        st.subheader("What they chose over time", anchor=False)
+        choices.show(user_id, run, colours, span=span)
+
+
+def steering_tab(user_id: str) -> None:
+    """What was tried on them, why, and what they were taught."""
+    steering.show(user_id, now)
+    with states.guarded("Lessons served", key="lessons"):
+        lessons_served.show(user_id)
+
+
+def one_user(user_id: str) -> None:
+    """Everything about one user. Raises: `NotFound`."""
+    found = data.query(users.one, user_id).row(0, named=True)
+    person.facts(found, now)
+    person.satisfaction(user_id)
+    known = found["first_at"] is not None and found["latest_at"] is not None
+    span = found["latest_at"] - found["first_at"] if known else timedelta()
+    contents: dict[str, Callable[[], None]] = {
+        "Timeline": lambda: timeline_tab(user_id),
+        "Preferences": lambda: preferences_tab(user_id, span),
+        "Steering": lambda: steering_tab(user_id),
+        "What went wrong": lambda: went_wrong.show(user_id),
+        "Signals": lambda: person.signals(user_id),
+    }
+    drawn = st.tabs(list(contents), key="user_tab", on_change="rerun", bind="query-params")
+    for tab, (name, show) in zip(drawn, contents.items(), strict=True):
+        if tab.open:
+            with tab, states.guarded(f"The tab {name}", key=f"tab-{name}", height=320):
+                show()
+
 
 if chosen is not None:
     person.back()
 st.title("Users" if chosen is None else "User", anchor=False)
+actions.notice()
 
 if chosen is not None:
     with states.guarded("The user", key="user"):
-        found = data.query(users.one, chosen).row(0, named=True)
-        run = data.query(preferences.latest_run)
-        colours = theme.current()
-        person.facts(found, now)
-        person.satisfaction(chosen)
-        left, right = st.columns(2, gap="medium")
-        with left, states.guarded("What they value", key="values"):
-            st.subheader("What they value", anchor=False)
-            person.values(chosen, run, colours)
-        with right, states.guarded("What they say and do", key="says"):
-            st.subheader("What they say and do", anchor=False)
-            person.says_and_does(chosen, run, colours)
-        with states.guarded("Rewards", key="rewards"):
-            st.subheader("Reward over time", anchor=False)
-            person.rewards_over_time(chosen, colours)
-        with states.guarded("Signals", key="signals"):
-            st.subheader("Signals", anchor=False)
-            person.signals(chosen)
+        one_user(chosen)
     st.stop()
 
 with states.guarded("The list of users", key="users", height=400):
@@ -51,20 +92,17 @@ with states.guarded("The list of users", key="users", height=400):
     wanted = listing.controls()
     # The pager stands below the table, but says which rows to fetch.
     rows_slot = st.container()
-    first = data.query(
-        users.page, search=wanted.search, segment=wanted.segment, sort=wanted.sort, limit=listing.PAGE_SIZE, offset=0
-    )
+    first = listing.page(wanted, 1)
     place = listing.pager(first.total)
-    page = first
-    if place > 1:
-        page = data.query(
-            users.page, search=wanted.search, segment=wanted.segment, sort=wanted.sort, limit=listing.PAGE_SIZE,
-            offset=(place - 1) * listing.PAGE_SIZE,
-        )  # fmt: skip
+    page = first if place == 1 else listing.page(wanted, place)
     with answer_slot:
-        listing.answer(counted, data.query(preferences.compared_users), first, wanted, now)
+        listing.answer(
+            counted, data.query(preferences.compared_users), data.query(drift.latest_run), first, wanted, now
+        )
     with rows_slot:
         if page.total == 0:
             states.nothing("No user matches", "Search for a part of an id, or choose another segment.")
         else:
-            listing.table(page, alt=f"Users, page {place} of the list")
+            changed = data.query(user_history.changed, tuple(page.rows["user_id"].to_list()))
+            listing.table(page, changed, alt=f"Users, page {place} of the list")
+            listing.exported(wanted)

@@ -109,6 +109,13 @@ class RemoteOperations:
         done: dict[str, Any] = json.loads(answer)
         return done
 
+    def privacy(self, action: str, told: dict[str, Any]) -> dict[str, Any]:
+        """An action on a person's data or the audit log, done by the server."""
+        # Forgetting reads every text and writes the file anew before it answers.
+        answer = self._whole("POST", "/control/privacy", {"action": action, "told": told}, None)
+        done: dict[str, Any] = json.loads(answer)
+        return done
+
     def _events(self, path: str, body: dict[str, Any]) -> Generator[Event]:
         """The events of a stream. Raises: `ServerError` when the stream breaks off before its end."""
         connection = self._connection(_SILENCE_SECONDS)

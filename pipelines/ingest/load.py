@@ -26,12 +26,15 @@ from pipelines.ingest.readers import Opened, open_records
 from pipelines.ingest.recipe import Recipe, choose
 from pipelines.ingest.repair import shape
 from pipelines.ingest.staging import Manifest, SliceWriter, StagedSlice
-from store import batches, sources
+from store import batches, redaction, sources
 from store.connection import Store
 from store.errors import DiskFull, FileRejected, IngestCancelled, StoreClosed, StoreError, TrimtabError
+from store.redaction import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pipelines.privacy.redaction import Redactor
 
 # How often a load that waits for another one asks whether it is still wanted.
 _WAIT_SECONDS = 0.1
@@ -114,7 +117,8 @@ def load(
                 staging_dir=folders.folder_of(store, batch_id),
                 mapping=recipe.mapping.to_json() if recipe.mapping else None,
             )  # fmt: skip
-            _stage(opened, recipe, folders.folder_of(store, batch_id), manifest, watch, chunk_bytes)
+            redactor = _redactor(redaction.of(store, recipe.source))
+            _stage(opened, recipe, folders.folder_of(store, batch_id), manifest, watch, chunk_bytes, redactor)
             folders.require_room(store, batch_id, manifest)
             watch.check()
         except Exception as error:
@@ -225,7 +229,24 @@ def report(store: Store, batch_id: int, *, seconds: float) -> BatchReport:
     )
 
 
-def _stage(opened: Opened, recipe: Recipe, folder: Path, manifest: Manifest, watch: _Watch, chunk_bytes: int) -> None:
+def _redactor(rules: Rules) -> "Redactor | None":
+    if not rules:
+        return None
+    # Imported here: most loads redact nothing.
+    from pipelines.privacy.redaction import Redactor
+
+    return Redactor(rules)
+
+
+def _stage(
+    opened: Opened,
+    recipe: Recipe,
+    folder: Path,
+    manifest: Manifest,
+    watch: _Watch,
+    chunk_bytes: int,
+    redactor: "Redactor | None",
+) -> None:
     """Read what the manifest does not hold yet, and mark it complete."""
     if manifest.complete:
         return
@@ -234,7 +255,7 @@ def _stage(opened: Opened, recipe: Recipe, folder: Path, manifest: Manifest, wat
     fidelity = Fidelity(recipe, manifest.fidelity, repair)
     state = manifest.slices[-1].state if manifest.slices else None
     chunks = read_ahead(opened, state, chunk_bytes=chunk_bytes)
-    with closing(chunks), SliceWriter(folder) as writer:
+    with closing(chunks), SliceWriter(folder, redactor=redactor) as writer:
         normaliser = Normaliser(recipe, opened, writer, fidelity)
         for chunk, bytes_read in chunks:
             watch.check()

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +21,9 @@ from pipelines.ingest.rows import Row
 from pipelines.ingest.tables import table_of, text_of
 from store.columns import FACT_COLUMNS
 from store.publish import Slice
+
+if TYPE_CHECKING:
+    from pipelines.privacy.redaction import Redactor
 
 KINDS = tuple(FACT_COLUMNS)
 
@@ -83,8 +86,10 @@ class Manifest:
 class SliceWriter:
     """Writes the slices of one file into its staging folder. Use as a context manager."""
 
-    def __init__(self, folder: Path, *, memory_limit: str = "1GB") -> None:
+    def __init__(self, folder: Path, *, memory_limit: str = "1GB", redactor: "Redactor | None" = None) -> None:
+        """Args: `folder` to write into; `memory_limit` of the engine; `redactor` of what is written, None for none."""
         self.folder = folder
+        self._redactor = redactor
         folder.mkdir(parents=True, exist_ok=True)
         self.connection = duckdb.connect(
             config={
@@ -109,10 +114,16 @@ class SliceWriter:
         columns = ", ".join(FACT_COLUMNS[kind])
         target = slice_file(self.folder, number, kind)
         quoted = str(target).replace("'", "''")
+        if self._redactor is not None:
+            whole = self.connection.execute(f"SELECT {columns}, record_no FROM {relation}").to_arrow_table()
+            self.connection.register("redacted_rows", self._redactor.table(kind, whole))
+            relation = "redacted_rows"
         self.connection.execute(
             f"""COPY (SELECT {columns}, hash({columns}) AS content_hash, record_no FROM {relation})
             TO '{quoted}' (FORMAT parquet, COMPRESSION uncompressed, ROW_GROUP_SIZE 4096)"""
         )
+        if self._redactor is not None:
+            self.connection.unregister("redacted_rows")
         _sync(target)
 
     def rows(self, number: int, kind: str, rows: Iterable[tuple[int, Row]]) -> bool:
@@ -127,6 +138,8 @@ class SliceWriter:
 
     def rejects(self, number: int, rejects: list[Reject]) -> None:
         """Stage the rejected records of a slice."""
+        if self._redactor is not None:
+            rejects = [self._redactor.reject(each) for each in rejects]
         entries = [
             {
                 "record_no": reject.record_no,

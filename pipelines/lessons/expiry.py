@@ -1,4 +1,5 @@
-"""The job `lesson-expiry`: takes lessons out of the playbooks when their time is over, which nobody does by hand."""
+"""The job `lesson-expiry`: lessons leave the playbooks when their time is over, and those for every agent reach agents
+that are new."""
 
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,11 @@ __all__ = ["has_work", "run"]
 
 
 def has_work(store: Store, settings: Settings) -> bool:
-    """Whether a playbook in force serves a lesson that has expired."""
-    return bool(lesson_serving.due(store, store.clock.now()))
+    """Whether a playbook in force serves a lesson that has expired, or an agent has none of what is for every agent."""
+    return bool(lesson_serving.due(store, store.clock.now()) or lesson_serving.newcomers(store))
 
 
 def run(context: "JobContext") -> JobResult:
-    """Write the playbooks anew that serve an expired lesson; `rows` counts them."""
+    """Write the playbooks anew that serve an expired lesson, and those of new agents; `rows` counts them."""
     made = review.expire(context.store)
-    return JobResult(len(made), f"{len(made)} playbooks without what has expired." if made else "Nothing has expired.")
+    return JobResult(len(made), f"{len(made)} playbooks follow the time." if made else "Nothing has expired.")

@@ -163,6 +163,8 @@ def rerender(store: Store, agents: Iterable[str] | None = None, *, cause: str) -
 
 
 def expire(store: Store) -> dict[str, int]:
-    """Take expired lessons out of the playbooks that still serve them. Returns the versions made, by agent."""
-    due = lesson_serving.due(store, store.clock.now())
-    return rerender(store, due, cause="expired") if due else {}
+    """Take expired lessons out of the playbooks that still serve them, and give agents that are new the lessons for
+    every agent. Returns the versions made, by agent."""
+    due, new = lesson_serving.due(store, store.clock.now()), lesson_serving.newcomers(store)
+    made = rerender(store, due, cause="expired") if due else {}
+    return made | (rerender(store, new, cause="new agent") if new else {})

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.live.prepare import Prepared
-from store import live
+from store import live, redaction
 from store.connection import Store
 from store.errors import DiskFull, StoreClosed, StoreError, TrimtabError
 from store.live import LiveReject, LiveRows
+from store.redaction import Rules
 
 PENDING_BYTES = 64 << 20
 """How much may wait, in bytes of requests as they came plus rows as they lie in memory."""
@@ -125,6 +126,10 @@ class LiveIntake:
             with self._lock:
                 self._pending_bytes -= held
                 self._pending_requests -= 1
+
+    def redaction(self, source: str) -> Rules:
+        """What is taken out of the texts of a source before they are queued."""
+        return redaction.of(self._store, source)
 
     def submit(self, source: str, prepared: Prepared) -> "Future[None]":
         """Queue the rows of a request; the future ends when they are on disk, or with the reason why they are not.

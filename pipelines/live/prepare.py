@@ -18,6 +18,7 @@ from pipelines.otel import json_format, protobuf
 from pipelines.otel.rows import rows_of
 from pipelines.otel.wire import MalformedRequest, Refused
 from store.errors import IngestError
+from store.redaction import NOTHING, Rules
 
 Body = Literal["otlp-protobuf", "otlp-json", "signals"]
 Encoding = Literal["identity", "gzip"]
@@ -58,17 +59,26 @@ class Prepared:
         return sum(table.nbytes for table in self.tables.values())
 
 
-def prepare(body: bytes, kind: Body, encoding: Encoding, source: str) -> Prepared:
-    """Rows of a request of this kind.
+def prepare(body: bytes, kind: Body, encoding: Encoding, source: str, rules: Rules = NOTHING) -> Prepared:
+    """Rows of a request of this kind, without what `rules` take out.
 
     Raises: `BodyTooLarge`, `MalformedRequest` when the body as a whole cannot be read.
     """
     plain = decompressed(body) if encoding == "gzip" else body
     if len(plain) > BODY_LIMIT:
         raise BodyTooLarge(BODY_LIMIT)
-    if kind == "signals":
-        return _signals(plain, source)
-    return _otlp(plain, kind, source)
+    prepared = _signals(plain, source) if kind == "signals" else _otlp(plain, kind, source)
+    return _redacted(prepared, rules) if rules else prepared
+
+
+def _redacted(prepared: Prepared, rules: Rules) -> Prepared:
+    # Imported here: most requests are redacted of nothing.
+    from pipelines.privacy.redaction import Redactor
+
+    redactor = Redactor(rules)
+    tables = {kind: redactor.table(kind, table) for kind, table in prepared.tables.items()}
+    refused = [Refused(redactor.text(each.where), redactor.text(each.reason)) for each in prepared.refused]
+    return Prepared(tables, prepared.received, refused)
 
 
 def decompressed(body: bytes, limit: int = BODY_LIMIT) -> bytes:

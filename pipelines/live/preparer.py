@@ -11,6 +11,7 @@ from anyio import to_thread
 from pipelines.live.prepare import Body, Encoding, Prepared, prepare
 from pipelines.worker import Worker, WorkerLost
 from store.errors import IngestError
+from store.redaction import NOTHING, Rules
 
 # Bodies below this size are decoded where they are: handing them over would cost more.
 _SMALL = 8 << 10
@@ -31,11 +32,13 @@ class Preparer:
         self._worker: Worker | None = None
         self._closed = False
 
-    async def prepare(self, body: bytes, kind: Body, encoding: Encoding, source: str) -> Prepared:
+    async def prepare(
+        self, body: bytes, kind: Body, encoding: Encoding, source: str, rules: Rules = NOTHING
+    ) -> Prepared:
         """As `prepare.prepare`, off the event loop. Raises: what that raises, and `DecoderLost`."""
         if len(body) < _SMALL:
-            return await to_thread.run_sync(prepare, body, kind, encoding, source)
-        future = self._started().submit(prepare, body, kind, encoding, source)
+            return await to_thread.run_sync(prepare, body, kind, encoding, source, rules)
+        future = self._started().submit(prepare, body, kind, encoding, source, rules)
         try:
             return await asyncio.wrap_future(future)
         except WorkerLost as error:

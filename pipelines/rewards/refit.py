@@ -162,11 +162,15 @@ def leniency_of(users: pl.Series, leniency: pl.DataFrame) -> Floats:
 
 
 def segment_of(facts: pl.DataFrame, categories: tuple[str, ...]) -> pl.Series:
-    """The segment that metadata states of each trace; null where no key of it is called segment."""
+    """The segment of each trace's user by rule, else that which its metadata state; null where no key is called so."""
+    by_rule = pl.Series([None] * facts.height, dtype=pl.String)
+    if "segment_by_rule" in facts.columns:
+        by_rule = facts["segment_by_rule"]
     for path in categories:
         if metadata_name(path).rsplit(".", 1)[-1].lower() in ("segment", "user_segment", "cohort"):
-            return facts[path].cast(pl.String).alias("segment")
-    return pl.Series("segment", [None] * facts.height, dtype=pl.String)
+            stated = facts[path].cast(pl.String)
+            return facts.select(segment=pl.coalesce(by_rule, stated)).to_series()
+    return by_rule.alias("segment")
 
 
 def _column(facts: pl.DataFrame, path: str) -> Floats | None:

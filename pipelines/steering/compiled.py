@@ -293,3 +293,5 @@ def _check(policy: Policy) -> None:
         refuse("a user is in a segment that is not there")
     if not (0.0 <= policy.rate <= 1.0 and 0.0 <= policy.propensity_floor < 1.0 and 0.0 <= policy.solicit_rate <= 1.0):
         refuse("a rate is not between 0 and 1")
+    if not all(0.0 <= rate <= 1.0 for rate in (*policy.solicit_segments.values(), *policy.solicit_users.values())):
+        refuse("a rate of asking is not between 0 and 1")

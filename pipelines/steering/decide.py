@@ -185,7 +185,8 @@ class Decider:
             assignment = self._assign(compiled, unit, eligible, standing, notes, explore=eligible.drawable)
         if question.session_id is not None and not sticky:
             self._sessions.put(policy.agent, question.session_id, assignment)
-        solicit = draw_of(policy.salt, policy.agent, f"solicit:{decision_id}") < policy.solicit_rate
+        solicit_rate = policy.solicit_rate_of(question.user_id, standing.segment)
+        solicit = draw_of(policy.salt, policy.agent, f"solicit:{decision_id}") < solicit_rate
         asked = Request(question.input, question.user_id, standing.segment, question.task, unit, policy.salt, now)
         lessons = compiled.lessons(assignment.arm, asked)
         decision = Decision(
@@ -195,7 +196,7 @@ class Decider:
             explore=assignment.explore, propensity=assignment.propensity, arms=assignment.arms,
             propensities=assignment.propensities, rate=assignment.rate, allowed_rate=assignment.allowed_rate,
             budget_scale=assignment.budget_scale, expected_regret=assignment.expected_regret,
-            worst_regret=assignment.worst_regret, solicit=solicit, solicit_propensity=policy.solicit_rate,
+            worst_regret=assignment.worst_regret, solicit=solicit, solicit_propensity=solicit_rate,
             sticky=sticky, off_policy=assignment.off_policy, note="; ".join(notes) or None,
             lesson_set_hash=lessons.lesson_set_hash, input_hash=question.input_hash, source=source,
             playbook_version=lessons.playbook_version, empty_probability=lessons.empty_probability,

@@ -18,6 +18,7 @@ from pipelines.exploration.bounds import RATE_WITHOUT_DECISION
 from pipelines.steering.policy import Arm, Limits, Policy, Users
 from pipelines.steering.posterior import LEAST_ARM_SD, NOTHING_KNOWN, Posterior
 from pipelines.steering.settle import named_rows, picked, settled
+from store.drift_responses import RAISED
 from store.lesson_sets import LessonSet
 
 __all__ = ["PEOPLE", "PROPENSITY_FLOOR", "Beliefs", "Decided", "beliefs", "beliefs_of", "build"]
@@ -63,7 +64,8 @@ class Decided:
     """What operators decided for one agent.
 
     Frames: `arms` as `store.arms.ARMS`, `rates` (scope, unit, rate) as `store.exploration.applied_rates`, `bounds` as
-    `store.exploration.bounds`, `never` (kind, unit) as `store.never_explore.listed`.
+    `store.exploration.bounds`, `never` (kind, unit) as `store.never_explore.listed`, `raised` as
+    `store.drift_responses.raised`: rates that are at least so high for a time, within the caps of `bounds`.
     """
 
     arms: pl.DataFrame
@@ -75,10 +77,11 @@ class Decided:
     instructions: str = ""
     lesson_ids: tuple[str, ...] = ()
     lessons: LessonSet | None = None
+    raised: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RAISED))
 
     def same(self, other: "Decided") -> bool:
         """Whether both say the same."""
-        frames = ("arms", "rates", "bounds", "never")
+        frames = ("arms", "rates", "bounds", "never", "raised")
         if not all(getattr(self, name).equals(getattr(other, name)) for name in frames):
             return False
         return all(
@@ -139,6 +142,7 @@ def build(
     segments = sorted(
         set(held.segments) | set(held.people["segment"].drop_nulls()) | _units(decided.rates, "segment")
         | _units(decided.bounds, "segment") | set(decided.never.filter(kind="segment")["unit"])
+        | _units(decided.raised, "segment")
     )  # fmt: skip
     segment_mean, segment_sd = (
         named_rows(numbers, held.segments, segments) for numbers in (held.segment_mean, held.segment_sd)
@@ -147,6 +151,7 @@ def build(
     agent_rate = _agent_rate(decided.rates, agent_bounds)
     segment_rate = _segment_rates(decided, segments, agent_rate)
     users = _users(held, decided, segments, segment_rate, agent_rate)
+    asked = {scope: _raised(decided.raised, "ask", scope) for scope in ("agent", "segment", "user")}
     policy = Policy(
         agent=agent, version=0, built_at=built_at, reward_model_id=held.reward_model_id, salt=salt, arms=arms,
         mean=held.mean, sd=held.sd, n=held.n, rate=agent_rate, propensity_floor=PROPENSITY_FLOOR,
@@ -154,7 +159,9 @@ def build(
         segment_rate=np.where(segment_rate == agent_rate, np.nan, segment_rate), users=users,
         never_segments=frozenset(decided.never.filter(kind="segment")["unit"]),
         never_tasks=frozenset(decided.never.filter(kind="task")["unit"]),
-        daily_regret_budget=agent_bounds.daily_regret_budget, solicit_rate=agent_bounds.solicit_rate,
+        daily_regret_budget=agent_bounds.daily_regret_budget,
+        solicit_rate=max(agent_bounds.solicit_rate, asked["agent"].get("", 0.0)),
+        solicit_segments=asked["segment"], solicit_users=asked["user"],
         limits=decided.limits,
         arm_limits={arm: limits for arm, limits in sorted(decided.arm_limits.items()) if arm in names},
         instructions=decided.instructions, lesson_ids=decided.lesson_ids, lessons=decided.lessons,
@@ -217,6 +224,11 @@ def _of_arms(held: Beliefs, names: list[str]) -> Beliefs:
     )
 
 
+def _raised(raised: pl.DataFrame, action: str, scope: str) -> dict[str, float]:
+    """The least rate of each unit ('' for the agent itself)."""
+    return dict(raised.filter(action=action, scope=scope).select("unit", "rate").iter_rows())
+
+
 def _units(frame: pl.DataFrame, scope: str) -> set[str]:
     return set(frame.filter(scope=scope)["unit"].to_list())
 
@@ -229,7 +241,8 @@ def _agent_rate(rates: pl.DataFrame, bounds: limits_of_rates.AgentBounds) -> flo
 def _segment_rates(decided: Decided, segments: list[str], agent_rate: float) -> Floats:
     """The rate of every segment within its bounds, (segments,)."""
     own = dict(decided.rates.filter(scope="segment").select("unit", "rate").iter_rows())
-    rate = np.array([own.get(name, agent_rate) for name in segments], dtype=np.float64)
+    least = _raised(decided.raised, "explore", "segment")
+    rate = np.array([max(own.get(name, agent_rate), least.get(name, 0.0)) for name in segments], dtype=np.float64)
     within = limits_of_rates.of_segments(decided.bounds, segments)
     return _bounded(rate, within)
 
@@ -243,23 +256,25 @@ def _users(held: Beliefs, decided: Decided, segments: list[str], segment_rate: F
     """Everybody of whom something is held, in order of id."""
     own_rates = decided.rates.filter(scope="user").select(user_id="unit", own="rate")
     own_bounds = decided.bounds.filter(scope="user").select(user_id="unit")
+    least = decided.raised.filter(action="explore", scope="user").select(user_id="unit", least="rate")
     never = decided.never.filter(kind="user").select(user_id="unit").unique()
     out = pl.concat([never, pl.DataFrame({"user_id": sorted(held.opted_out)}, schema={"user_id": pl.String})]).unique()
     known = held.people.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
     people = (
-        pl.concat([known.select("user_id"), own_rates.select("user_id"), own_bounds, out])
+        pl.concat([known.select("user_id"), own_rates.select("user_id"), own_bounds, out, least.select("user_id")])
         .unique()
         .join(known, on="user_id", how="left")
         .join(own_rates, on="user_id", how="left")
         .join(out.with_columns(out=True), on="user_id", how="left")
+        .join(least, on="user_id", how="left")
         .sort("user_id")
     )
     place = {name: code for code, name in enumerate(segments)}
     code = people["segment"].replace_strict(place, default=-1, return_dtype=pl.Int32).fill_null(-1).to_numpy()
     inherited = np.append(segment_rate, agent_rate)[code]
     own = people["own"].cast(pl.Float64).to_numpy().astype(np.float64)  # null: NaN
-    rate = np.where(np.isnan(own), inherited, own)
-    if own_rates.height or own_bounds.height:
+    rate = np.maximum(np.where(np.isnan(own), inherited, own), people["least"].fill_null(0.0).to_numpy())
+    if own_rates.height or own_bounds.height or least.height:
         within = limits_of_rates.of_users(decided.bounds, people["user_id"].to_list(), people["segment"].to_list())
         rate = _bounded(rate, within)
     row = people["row"].fill_null(-1).to_numpy()

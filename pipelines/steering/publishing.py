@@ -12,7 +12,7 @@ import polars as pl
 
 from pipelines.steering.policy import Policy
 from pipelines.steering.policy_build import Beliefs, Decided, beliefs_of, build
-from store import arms, audit, exploration, guardrails, lesson_sets, never_explore, playbooks, policies
+from store import arms, audit, drift_responses, exploration, guardrails, lesson_sets, never_explore, playbooks, policies
 from store.connection import Store
 from store.lesson_sets import LessonSet
 
@@ -49,6 +49,7 @@ def decided(store: Store, agent: str, before: Decided | None = None) -> Decided:
         instructions=newest[0]["body"] if newest else "",
         lesson_ids=tuple(newest[0]["lesson_ids"]) if newest else (),
         lessons=_lessons(store, agent, newest[0]["version"], before) if newest else None,
+        raised=drift_responses.raised(store, agent),
     )  # fmt: skip
 
 

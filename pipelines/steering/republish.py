@@ -23,7 +23,9 @@ _LOG = logging.getLogger(__name__)
 # What a row's action begins with, and what that is called as the cause of a version.
 _CAUSES = {"arm": "arms", "exploration": "rates", "never": "rates", "guardrail": "guardrail"}
 # Actions on which no policy depends.
-_ELSEWHERE = frozenset({"key", "source", "mapping", "rubric", "judge", "stated", "reward"})
+_ELSEWHERE = frozenset(
+    {"key", "source", "mapping", "rubric", "judge", "stated", "reward", "incident", "intervention", "response"}
+)
 _MOST_ROWS = 50
 
 

@@ -115,7 +115,7 @@ class Policies:
             for policy in found:
                 held = self._compiled.get(policy.agent)
                 try:
-                    same = held is not None and held.policy.version == policy.version
+                    same = held is not None and _says_the_same(held.policy, policy)
                     fresh[policy.agent] = held if held is not None and same else Compiled(policy)
                 except Exception as error:
                     fine = False
@@ -174,3 +174,8 @@ class Policies:
                         again.clear()
                 else:
                     again.add(agent)
+
+
+def _says_the_same(held: Policy, found: Policy) -> bool:
+    """Whether two policies are the same version with the same users: of a version, a forgotten user is deleted."""
+    return held.version == found.version and held.users.index.keys() == found.users.index.keys()

@@ -13,7 +13,7 @@ from dashboard.ui import filters
 from store import meta
 from store.errors import QueryTimeout, StoreLocked
 
-PAGES = ("Overview", "Review", "Lessons", "Traces", "Users", "Rewards", "Exploration", "Drift", "Data")
+PAGES = ("Overview", "Review", "Lessons", "Traces", "Users", "Rewards", "Exploration", "Drift", "Data", "Settings")
 
 
 @pytest.fixture

@@ -71,8 +71,14 @@ def _work_to_do(connection):
         now,
     )
     connection.execute(
-        """INSERT INTO drift_findings (run_id, user_id, metric, events, statistic, p_value, flagged, found_at)
-        VALUES (1, 'u1', 'm', 50, 9, 0.001, true, $now)""",
+        """INSERT INTO drift_findings
+            (run_id, level, user_id, metric, likelihood, events, statistic, p_value, flagged, found_at)
+        VALUES (1, 'user', 'u1', 'm', 'bernoulli', 50, 9, 0.001, true, $now)""",
+        now,
+    )
+    connection.execute(
+        """INSERT INTO drift_runs (run_id, found_at, data_version, code_version, false_discovery_rate, users, scanned,
+            flagged, too_few, min_events) VALUES (1, $now, 1, 'c', 0.05, 1, 1, 1, 0, 20)""",
         now,
     )
     connection.execute(

@@ -223,7 +223,14 @@ def test_a_store_from_before_keys_gets_them_and_keeps_its_data(tmp_path: Path, c
     with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.5.0"}) as connection:
         earlier = [migration for migration in migrate.known() if migration.name < "0004"]
         migrate.migrate(connection, clock, earlier)
-        audit.append(connection, START, "Ada", "lesson approve", "lesson 1", {})
+        # As rows were written before they had a nonce.
+        content = [1, START.isoformat(timespec="microseconds"), "Ada", "lesson approve", "lesson 1", "{}"]
+        digest = hashlib.sha256((audit.GENESIS + json.dumps(content, separators=(",", ":"))).encode()).hexdigest()
+        connection.execute(
+            "INSERT INTO audit_log VALUES (1, $now, 'Ada', 'lesson approve', 'lesson 1', '{}', $genesis, $hash)",
+            {"now": START, "genesis": audit.GENESIS, "hash": digest},
+        )
+        connection.execute("INSERT INTO store_meta VALUES ('audit_rows', 1)")
     store = Store.open(path, clock=clock, threads=1)
     try:
         assert api_keys.listed(store).is_empty()

@@ -97,7 +97,7 @@ def test_people_have_the_segment_they_stated_last(store, clock, publish):
         )
     )  # fmt: skip
     assert arm_rewards.evidence(store).people.rows() == [
-        ("desk", "u1", "west"), ("shop", "u1", "south"), ("shop", "u2", None), ("shop", "u3", None),
+        ("desk", "u1", "south"), ("shop", "u1", "south"), ("shop", "u2", None), ("shop", "u3", None),
     ]  # fmt: skip
 
 

@@ -69,8 +69,11 @@ def test_the_hash_is_sha256_over_the_previous_hash_and_canonical_json(store):
     assert first["previous_hash"] == "0" * 64
     assert second["previous_hash"] == first["hash"]
     detail = json.dumps({"n": 1, "why": "ä"}, separators=(",", ":"))
+    with store.read() as reader:
+        nonce = reader.value("SELECT nonce FROM audit_log WHERE sequence = 2")
     body = json.dumps(
-        [2, "2026-11-20T12:01:00.000000+00:00", "Ada", "lesson approve", "lesson 1", detail], separators=(",", ":")
+        [2, "2026-11-20T12:01:00.000000+00:00", "Ada", "lesson approve", "lesson 1", detail, nonce],
+        separators=(",", ":"),
     )
     assert second["detail"] == detail
     assert second["hash"] == hashlib.sha256((first["hash"] + body).encode()).hexdigest()
@@ -142,3 +145,43 @@ def test_an_added_row_is_found(filled, sequence):
         {"sequence": sequence},
     )
     assert found == (1 if sequence < 1 else 6)
+
+
+@given(row=st.integers(1, ROWS + 1), column=st.sampled_from(TEXT_COLUMNS), text=st.text(max_size=8), drop=st.booleans())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_after_a_redaction_any_change_of_any_row_is_still_found(redacted, row, column, text, drop):
+    whole = audit.block(redacted, audit.Filter())
+    assert whole.height == ROWS + 1
+    held = whole.filter(sequence=row)[column][0]
+    text = text.encode("utf-8", "replace").decode()
+    change = {"text": text, "row": row}
+    if drop:
+        sql = f"UPDATE audit_log SET {column} = $text, nonce = NULL WHERE sequence = $row"
+        # A redacted row has no nonce any more.
+        same = text == held and row in (2, 4)
+    else:
+        sql, same = f"UPDATE audit_log SET {column} = $text WHERE sequence = $row", text == held
+    assert (_tampered(redacted, sql, change) is None) == same
+
+
+@given(order=st.permutations(range(1, ROWS + 2)))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_after_a_redaction_any_other_order_is_still_found(redacted, order):
+    found = _tampered(
+        redacted, "UPDATE audit_log SET sequence = list_extract($order, sequence::INTEGER)", {"order": order}
+    )
+    assert (found is None) == (list(order) == list(range(1, ROWS + 2)))
+
+
+@pytest.fixture(scope="module")
+def redacted():
+    store = Store.open(None, clock=FixedClock(START), threads=1)
+    _fill(store)
+    store.write(
+        lambda connection: audit.redact(
+            connection, START, "Ada", [(2, "Ada", "[removed]", "{}"), (4, "Ada", "lesson 3", "{}")], "asked"
+        )
+    )
+    assert audit.verify(store) is None
+    yield store
+    store.close()

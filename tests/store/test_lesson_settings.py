@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from lesson_library import act, approve, propose, render, undo
 
+from pipelines.lessons import review
 from store import audit, lesson_reviews, lesson_serving, lesson_settings, lessons, payoffs, playbooks
 from store.errors import ActionRefused, NotFound, SettingsError
 from store.lesson_reviews import SYSTEM, Scope
@@ -262,3 +263,25 @@ def test_the_difference_of_two_playbooks(traveller):
     assert same == playbooks.Difference((), (), (), None)
     with pytest.raises(NotFound):
         playbooks.difference(traveller, "airline", 1, 99)
+
+
+def traces(store, agent, *ids):
+    row = "($id, 'a file', $agent, $now, 'ok', 0, 0, 0, 1)"
+    columns = "trace_id, source, agent, seen_at, status, span_count, error_count, tool_count, batch_id"
+    for trace_id in ids:
+        told = {"id": trace_id, "agent": agent, "now": store.clock.now()}
+        store.write(lambda c, told=told: c.execute(f"INSERT INTO traces ({columns}) VALUES {row}", told))
+
+
+def test_an_agent_that_is_new_is_served_the_lessons_for_every_agent(store):
+    propose(store, "all", agent="*")
+    approve(store, "all")
+    assert lesson_serving.newcomers(store) == []
+    traces(store, "new", "t", "u")
+    assert lesson_serving.newcomers(store) == ["new"]
+    assert set(review.expire(store)) == {"new"}
+    assert [entry.lesson_id for entry in playbooks.in_force(store, "new").entries] == ["all"]
+    assert lesson_serving.newcomers(store) == []
+    lesson_settings.kill(store, "*", reason="off", by="Ada", render=render)
+    traces(store, "newer", "v")
+    assert lesson_serving.newcomers(store) == []

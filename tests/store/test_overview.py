@@ -165,10 +165,19 @@ def _add_rate(connection, state):
     )
 
 
+def _add_drift_run(connection, run):
+    connection.execute(
+        """INSERT INTO drift_runs (run_id, found_at, data_version, code_version, false_discovery_rate, users, scanned,
+            flagged, too_few, min_events) VALUES ($run, $now, 1, 'c', 0.05, 1, 1, 1, 0, 20)""",
+        {"run": run, "now": START},
+    )
+
+
 def _add_finding(connection, run, user, metric, flagged):
     connection.execute(
-        """INSERT INTO drift_findings (run_id, user_id, metric, events, statistic, p_value, flagged, found_at)
-        VALUES ($run, $user, $metric, 50, 9, 0.001, $flagged, $now)""",
+        """INSERT INTO drift_findings
+            (run_id, level, user_id, metric, likelihood, events, statistic, p_value, flagged, found_at)
+        VALUES ($run, 'user', $user, $metric, 'bernoulli', 50, 9, 0.001, $flagged, $now)""",
         {"run": run, "user": user, "metric": metric, "flagged": flagged, "now": START},
     )
 
@@ -207,6 +216,7 @@ def test_waiting_counts_only_what_an_operator_has_to_do(store):
             _add_lesson(connection, number, state)
         for state in ("recommended", "applied"):
             _add_rate(connection, state)
+        _add_drift_run(connection, 2)
         for finding in [(1, "old", "m", True), (2, "u", "m", True), (2, "u", "n", True), (2, "v", "m", False)]:
             _add_finding(connection, *finding)
         for batch in [(1, 4, 0), (2, 3, 5), (3, 0, 5)]:

@@ -31,3 +31,11 @@ def test_what_was_never_saved_cannot_be_forgotten(store):
     with pytest.raises(NotFound):
         sources.delete(store, "shop", operator="Ada")
     assert audit.recent(store).is_empty()
+
+
+def test_a_mapping_that_an_operator_changes_is_noted_with_before_and_after(store):
+    sources.save(store, "shop", "old", ["a"], operator="Ada")
+    sources.save(store, "shop", "old", ["a"], operator="Ada")
+    sources.save(store, "shop", "new", ["a"], operator="Ada")
+    told = [json.loads(detail) for detail in audit.recent(store)["detail"]]
+    assert told == [{"before": "old", "after": "new"}, {"before": None, "after": "old"}]

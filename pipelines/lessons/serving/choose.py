@@ -105,6 +105,10 @@ class Chooser:
         scopes: dict[tuple[str | None, str | None, str | None], list[int]] = {}
         for place, lesson in enumerate(own):
             scopes.setdefault((lesson.task, lesson.segment, lesson.user_id), []).append(place)
+        self._not_for = {
+            segment: np.array([place for place, each in enumerate(own) if segment in each.not_segments], dtype=np.int64)
+            for segment in {segment for each in own for segment in each.not_segments}
+        }
         self._scopes: dict[tuple[str | None, str | None, str | None], Ints] = {
             scope: np.array(places, dtype=np.int64) for scope, places in scopes.items()
         }
@@ -124,7 +128,9 @@ class Chooser:
             for user_id in {None, request.user_id}
             if (places := self._scopes.get((task, segment, user_id))) is not None
         ]
-        return np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+        places = np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+        paused = self._not_for.get(request.segment) if request.segment is not None else None
+        return places if paused is None else places[~np.isin(places, paused)]
 
     def select(self, request: Request, match: NDArray[np.float64]) -> tuple[list[int], list[int]]:
         """The places chosen, in order of the choice, and those for which there was no room, the best first."""

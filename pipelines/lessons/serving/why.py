@@ -158,6 +158,9 @@ def _again(store: Store, case: _Case, lesson_id: str, chosen: list[int], known: 
     ]
     if apart:
         return Reason(lesson_id, lesson.title, "out_of_scope", f"It is for {'; for '.join(apart)}.")
+    if request.segment is not None and request.segment in lesson.not_segments:
+        told = f"It was paused for the segment {request.segment!r}, to which the request belongs."
+        return Reason(lesson_id, lesson.title, "out_of_scope", told)
     if lesson_id in request.forbid:
         return Reason(lesson_id, lesson.title, "forbidden", f"The arm {case.row['arm']!r} goes without it.")
     return _not_chosen(case, place, chosen, known)

@@ -97,9 +97,10 @@ def test_lists_bounds_and_drift_change_what_is_recommended(store: Store) -> None
         automatic=None, by="Ada",
     )  # fmt: skip
     change = pl.DataFrame(
-        [{"user_id": "user 4", "metric": drift.STATED, "events": 30, "events_total": 30, "statistic": 9.0,
-          "p_value": 1e-4, "q_value": 1e-3, "flagged": True, "changed_at": NOW - timedelta(days=1), "before_mean": 0.9,
-          "before_n": 20, "after_mean": 0.2, "after_n": 10}],
+        [{"level": "user", "user_id": "user 4", "metric": drift.STATED, "likelihood": "bernoulli", "events": 30,
+          "events_total": 30, "statistic": 9.0, "p_value": 1e-4, "q_value": 1e-3, "flagged": True,
+          "changed_at": NOW - timedelta(days=1), "before_mean": 0.9, "before_n": 20, "after_mean": 0.2,
+          "after_n": 10}],
         schema=drift.FOUND,
     )  # fmt: skip
     summary = drift.Summary(0.1, 12, 12, 1, 0, 10, None)

@@ -1,0 +1,1 @@
+"""The Backup tab of the Settings page."""

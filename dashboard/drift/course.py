@@ -1,0 +1,173 @@
+"""Figure of one metric of one subject over time: events, their running mean, the change, and what was done when."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import plotly.graph_objects as go
+import polars as pl
+
+from dashboard.ui.text import plotly_safe
+from dashboard.ui.theme import Theme
+
+__all__ = ["Change", "Mark", "course"]
+
+_SMOOTHED: Final = 10
+_MOST_MARKS: Final = 24
+_HEIGHT: Final = 320
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change point: when, the times that are nearly as likely, and the means on both sides (metric's own scale)."""
+
+    at: datetime
+    begin: datetime | None
+    end: datetime | None
+    before: float | None
+    after: float | None
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that was done at a time, such as an approved lesson."""
+
+    at: datetime
+    title: str
+
+
+def course(
+    events: pl.DataFrame,
+    theme: Theme,
+    *,
+    axis: str,
+    change: Change | None = None,
+    marks: tuple[Mark, ...] = (),
+    names: tuple[str, str] | None = None,
+    logarithmic: bool = False,
+) -> go.Figure:
+    """Events as dots with their running mean, the means before and after the change, and what was done as diamonds.
+
+    Args: `events` with occurred_at and value, any order; `axis` our words for the value; `names` of 1 and 0 where the
+    events are yes or no; `logarithmic` for values above 0 that are skewed.
+    """
+    frame = events.select("occurred_at", pl.col("value").cast(pl.Float64)).drop_nulls().sort("occurred_at")
+    logarithmic = logarithmic and frame.height > 0 and _range(frame, None)[0] > 0
+    figure = go.Figure()
+    _dots(figure, frame, theme, names)
+    if frame.height:
+        smooth = pl.col("value").log() if logarithmic else pl.col("value")
+        running = frame.select(mean=smooth.rolling_mean(_SMOOTHED, min_samples=1))["mean"]
+        figure.add_scatter(
+            x=_naive(frame["occurred_at"].to_list()), y=(running.exp() if logarithmic else running).to_list(),
+            mode="lines", name=f"mean of the last {_SMOOTHED}", line={"color": theme.muted, "width": 1.5},
+            hovertemplate="%{y:.3g}<extra></extra>",
+        )  # fmt: skip
+    low, high = _range(frame, names)
+    if change is not None and frame.height:
+        _change(figure, frame, theme, change)
+    _marks(figure, frame, theme, marks, low, high, logarithmic)
+    figure.update_layout(
+        height=_HEIGHT, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest", dragmode=False,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
+    )  # fmt: skip
+    small = {"color": theme.muted, "size": 11}
+    figure.update_xaxes(showgrid=False, fixedrange=True, zeroline=False, tickfont=small)
+    figure.update_yaxes(
+        fixedrange=True, zeroline=False, automargin=True, tickfont=small, gridcolor=theme.grid, title_text=axis,
+        title_font=small,
+    )  # fmt: skip
+    if logarithmic:
+        figure.update_yaxes(type="log", nticks=6)
+    elif names is not None:
+        figure.update_yaxes(range=[-0.12, 1.3], tickvals=[0, 0.5, 1])
+    return figure
+
+
+def _dots(figure: go.Figure, frame: pl.DataFrame, theme: Theme, names: tuple[str, str] | None) -> None:
+    groups: list[tuple[pl.DataFrame, str, str, str]]
+    if names is None:
+        groups = [(frame, "one event", "circle", theme.accent)]
+    else:
+        groups = [
+            (frame.filter(pl.col("value") > 0.5), names[0], "circle", theme.series[0]),
+            (frame.filter(pl.col("value") <= 0.5), names[1], "x", theme.series[1]),
+        ]
+    for part, name, symbol, colour in groups:
+        figure.add_scattergl(
+            x=_naive(part["occurred_at"].to_list()), y=part["value"].to_list(), mode="markers", name=name,
+            marker={"size": 7 if names else 5, "symbol": symbol, "color": colour, "opacity": 0.75 if names else 0.6},
+            hovertemplate="%{y:.3g}, %{x|%Y-%m-%d %H:%M} UTC<extra></extra>",
+        )  # fmt: skip
+
+
+def _change(figure: go.Figure, frame: pl.DataFrame, theme: Theme, change: Change) -> None:
+    first, last = frame["occurred_at"][0], frame["occurred_at"][-1]
+    moment = _moment(change.at)
+    if change.begin is not None and change.end is not None and change.begin < change.end:
+        figure.add_shape(
+            type="rect", x0=_moment(change.begin), x1=_moment(change.end), y0=0, y1=1, yref="paper", layer="below",
+            fillcolor=theme.band, line={"width": 0},
+        )  # fmt: skip
+    for level, begin, end in ((change.before, _moment(first), moment), (change.after, moment, _moment(last))):
+        if level is not None:
+            figure.add_scatter(
+                x=[begin, end], y=[level, level], mode="lines", showlegend=False,
+                line={"color": theme.text, "width": 3}, hovertemplate=f"mean {level:.3g}<extra></extra>",
+            )  # fmt: skip
+    figure.add_shape(
+        type="line", x0=moment, x1=moment, y0=0, y1=1, yref="paper",
+        line={"color": theme.text, "width": 1.5, "dash": "dash"},
+    )  # fmt: skip
+    # Words on the side with more room, so that they never leave a narrow screen.
+    early = change.at - first < last - change.at
+    figure.add_annotation(
+        x=moment, y=1, yref="paper", yanchor="top", xanchor="left" if early else "right", showarrow=False,
+        text=f"{'change' if change.flagged else 'likeliest split'}, {change.at:%Y-%m-%d}",
+        font={"color": theme.text, "size": 12}, xshift=4 if early else -4,
+    )  # fmt: skip
+
+
+def _marks(
+    figure: go.Figure, frame: pl.DataFrame, theme: Theme, marks: tuple[Mark, ...], low: float, high: float, log: bool
+) -> None:
+    """Diamonds at the bottom of the figure for what was done while there were events, the newest of many."""
+    if frame.is_empty():
+        return
+    first, last = frame["occurred_at"][0], frame["occurred_at"][-1]
+    shown = [mark for mark in marks if first <= mark.at <= last][-_MOST_MARKS:]
+    if not shown:
+        return
+    place = low if log else low - 0.06 * ((high - low) or 1.0)
+    figure.add_scatter(
+        x=[_moment(mark.at) for mark in shown], y=[place] * len(shown), mode="markers", name="what was done",
+        marker={
+            "symbol": "diamond", "size": 11, "color": theme.series[3], "line": {"color": theme.surface, "width": 1},
+        },
+        customdata=[plotly_safe(mark.title, 90) for mark in shown],
+        hovertemplate="%{customdata}, %{x|%Y-%m-%d}<extra></extra>",
+    )  # fmt: skip
+    for mark in shown:
+        figure.add_shape(
+            type="line", x0=_moment(mark.at), x1=_moment(mark.at), y0=0, y1=1, yref="paper", layer="below",
+            line={"color": theme.series[3], "width": 1, "dash": "dot"},
+        )  # fmt: skip
+
+
+def _range(frame: pl.DataFrame, names: tuple[str, str] | None) -> tuple[float, float]:
+    if names is not None or frame.is_empty():
+        return 0.0, 1.0
+    low: Any = frame["value"].min()
+    high: Any = frame["value"].max()
+    return float(low), float(high)
+
+
+def _naive(moments: list[datetime]) -> list[datetime]:
+    return [_moment(moment) for moment in moments]
+
+
+def _moment(moment: datetime) -> datetime:
+    # The figure would otherwise shift UTC times to the browser's zone.
+    return moment.replace(tzinfo=None)

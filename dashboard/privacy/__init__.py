@@ -1,0 +1,1 @@
+"""The Privacy tab of the Settings page: forgetting, exporting, retention, opting out, redaction."""

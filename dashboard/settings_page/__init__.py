@@ -1,0 +1,1 @@
+"""The parts of the Settings page that are about operators and keys."""

@@ -1,0 +1,1 @@
+"""Backups on a schedule: made while the store is in use, verified by restoring, and only so many kept."""

@@ -1,0 +1,1 @@
+"""Privacy: redaction at ingest, retention, forgetting and exporting one user."""

@@ -1,0 +1,33 @@
+"""Everything that the store holds of one person, table by table, as they may ask for it."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from store import personal_data
+from store.connection import Store
+from store.errors import NotFound
+from store.forgetting import collect
+
+__all__ = ["tables"]
+
+# Ids of rows by a hash, which say nothing to anybody, and answers of the model kept for the next time.
+_LEFT_OUT = frozenset({"trace_publications", "signal_publications", "llm_answers"})
+
+
+def tables(store: Store, user_id: str) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The person's rows of each table that has any, by name of the table; all of one snapshot.
+
+    Raises: `NotFound` when the store holds nothing of them.
+    """
+    with store.borrowed_cursor() as cursor:
+        cursor.execute("BEGIN TRANSACTION")
+        try:
+            collect(cursor, user_id)
+            counts = personal_data.expected(cursor)
+            if not counts:
+                raise NotFound("user", user_id)
+            for table in sorted(counts.keys() - _LEFT_OUT):
+                yield table, cursor.execute(f"SELECT * FROM {table} WHERE {personal_data.ERASED[table]}").pl()
+        finally:
+            cursor.execute("ROLLBACK")
