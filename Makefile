@@ -9,14 +9,14 @@ RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 # The demo has files of its own, so that it never mixes with your data.
 DEMO := TRIMTAB_DB=data/demo.duckdb TRIMTAB_INBOX=data/demo-inbox
-PYTEST ?= -n 2 --dist loadfile
+PYTEST ?= -n 2 --dist loadfile -m 'not thorough'
 # A Python of your choice: make setup PYTHON3=/path/to/python3.12
 PYTHON3 ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test fuzz bench lock
+.PHONY: help setup demo run test thorough fuzz bench lock
 
 help:
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -30,13 +30,16 @@ demo: $(RUNTIME) ## load a simulated deployment, run every job once, serve at ht
 run: $(RUNTIME) ## serve your own data (empty at first) at the same address
 	$(PYTHON) -m dashboard.server
 
-test: $(DEVELOPMENT) ## run linters, type checks and every test
+test: $(DEVELOPMENT) ## run linters, type checks and the tests
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	cd docs/client && $(abspath $(PYTHON)) -m mypy --strict trimtab_steer.py example_agent.py
 	$(VENV)/bin/lint-imports
 	$(PYTHON) -m pytest $(PYTEST)
+
+thorough: $(DEVELOPMENT) ## run the long simulations of coverage and power too
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m thorough
 
 fuzz: $(DEVELOPMENT) ## feed the OTLP decoders random input for ten minutes
 	$(PYTHON) tests/fuzz_otel.py

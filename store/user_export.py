@@ -1,15 +1,17 @@
 """Everything that the store holds of one person, table by table, as they may ask for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
+import duckdb
 import polars as pl
 
-from store import personal_data
+from store import audit, personal_data
 from store.connection import Store
 from store.errors import NotFound
 from store.forgetting import collect
 
-__all__ = ["tables"]
+__all__ = ["note", "tables"]
 
 # Ids of rows by a hash, which say nothing to anybody, and answers of the model kept for the next time.
 _LEFT_OUT = frozenset({"trace_publications", "signal_publications", "llm_answers"})
@@ -31,3 +33,12 @@ def tables(store: Store, user_id: str) -> Iterator[tuple[str, pl.DataFrame]]:
                 yield table, cursor.execute(f"SELECT * FROM {table} WHERE {personal_data.ERASED[table]}").pl()
         finally:
             cursor.execute("ROLLBACK")
+
+
+def note(store: Store, moment: datetime, user_id: str, operator: str, counts: Mapping[str, int]) -> None:
+    """Keep in the audit log that an operator exported so many rows of each table."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        audit.append(connection, moment, operator, "export user", f"user {user_id}", {"rows": dict(counts)})
+
+    store.write(work)

@@ -10,9 +10,7 @@ from typing import Any
 import polars as pl
 from explore_data import AGENT, steer
 from loop_data import HOSTILE, NOW, run_loop
-from page_driver import APP
 from publishing import publisher
-from streamlit.testing.v1 import AppTest
 
 from store import drift, incident_runs, incidents, links, model_figures
 from store.clock import FixedClock
@@ -26,17 +24,6 @@ FOUND = 5  # findings on users
 SUMMARY = drift.Summary(
     false_discovery_rate=0.05, users=90, scanned=70, flagged=2, too_few=20, min_events=20, missing_median=12.0
 )  # fmt: skip
-
-
-def visit(page: str, **query: str) -> AppTest:
-    """As `page_driver.open_page`, without drawing the Overview before it: half the time."""
-    app = AppTest.from_file(str(APP), default_timeout=30)
-    app.switch_page(f"views/{page}.py")
-    for name, value in query.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception, [error.value for error in app.exception]
-    return app
 
 
 @cache

@@ -38,9 +38,8 @@ def store_for_pages(path: Path, content: bytes | None = None) -> Iterator[Store]
 
 
 def open_page(page: str, **query: str) -> AppTest:
-    """The page `views/<page>.py` with these query parameters, after its first run."""
-    app = AppTest.from_file(str(APP), default_timeout=30)
-    app.run()
+    """The page `views/<page>.py` with these query parameters, after its first run; no other page is drawn before it."""
+    app = AppTest.from_file(str(APP), default_timeout=60)
     app.switch_page(f"views/{page}.py")
     for name, value in query.items():
         app.query_params[name] = value

@@ -53,7 +53,7 @@ def _answer(held: ProbeSettings) -> None:
         f"{fmt.plural(int(month['calls'].sum() or 0), 'call')}."
     )
     if held.put_at is not None:
-        st.text(f"Set by {text.one_line(held.put_by, 80)}, {fmt.moment(held.put_at, seconds=False)}.")
+        st.text(f"Set by {text.one_line(held.put_by, 80)}, {fmt.when(held.put_at, seconds=False)}.")
 
 
 def _runs(runs: pl.DataFrame, now: datetime) -> None:
@@ -102,7 +102,7 @@ def _settings(held: ProbeSettings) -> None:
 
 def _prompts() -> None:
     st.caption(
-        "Without prompts of your own, built-in ones are asked. The same prompt asked in the same way is the same probe."
+        "Built-in prompts are always asked, yours beside them. The same prompt asked in the same way is the same probe."
     )
     listed = data.query(model_probes.active)
     for row in listed.iter_rows(named=True):

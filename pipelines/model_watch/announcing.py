@@ -25,7 +25,7 @@ def announce(clock: Callable[[], datetime]) -> Announce:
             notices.post(
                 connection, clock(), kind="model change", key=model_anchors.notice_key(str(model)), severity="warning",
                 title=f"The model {model} seems to have changed", text=" ".join(said), page="drift",
-                query={"model": str(model)},
+                query={"tab": "Models", "watched_model": str(model)},
             )  # fmt: skip
 
     return post

@@ -6,7 +6,6 @@ import zipfile
 from datetime import datetime
 from typing import Final
 
-import duckdb
 import polars as pl
 
 from store import audit, user_export
@@ -54,11 +53,7 @@ def document(store: Store, user_id: str, *, operator: str) -> str:
 def _noted(store: Store, moment: datetime, user_id: str, operator: str, counts: dict[str, int]) -> None:
     if not counts:
         raise NotFound("user", user_id)
-
-    def work(connection: duckdb.DuckDBPyConnection) -> None:
-        audit.append(connection, moment, operator, "export user", f"user {user_id}", {"rows": counts})
-
-    store.write(work)
+    user_export.note(store, moment, user_id, operator, counts)
 
 
 def _add(file: zipfile.ZipFile, name: str, text: str, stamp: tuple[int, ...]) -> None:

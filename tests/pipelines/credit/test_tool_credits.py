@@ -120,6 +120,7 @@ def _arms(seed, n=3_000, propensities=True, users=200):
     return assign(traces, steps, NONE, np.random.default_rng(0)), logged, {arm: GAIN[arm] - policy for arm in P}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n", "users", "deployments"), [(400, 25, 400), (2_000, 200, 150)])
 def test_arms_drawn_at_random_get_a_causal_credit_that_covers_the_truth(n, users, deployments):
     """Few users and draws as well as many. Of 800 and 400 deployments .946 and .953, of single arms .934 to .965."""

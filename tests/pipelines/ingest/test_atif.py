@@ -359,7 +359,7 @@ def test_a_bad_trajectory_costs_only_itself(store: Store, tmp_path: Path) -> Non
 
 
 @given(damaged(SAMPLES))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(record: dict[str, Any]) -> None:
     rows = check(import_trajectory, record)
     if rows is not None:

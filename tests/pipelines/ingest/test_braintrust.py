@@ -243,7 +243,7 @@ def test_a_bad_row_costs_only_itself(store: Store, tmp_path: Path) -> None:
 
 
 @given(damaged([*SPANS, TRACE_ONLY]))
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(record: dict[str, Any]) -> None:
     check(import_row, record)
 

@@ -206,19 +206,19 @@ def test_samples_give_rows_of_the_right_types(name: Format, sample: dict[str, An
 
 
 @given(damaged())
-@settings(deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(case: tuple[Format, dict[str, Any]]) -> None:
     check(*case)
 
 
 @given(st.sampled_from(list(SAMPLES)), st.dictionaries(st.sampled_from(KEYS), values, max_size=6) | values)
-@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_gives_rows_or_a_reject(name: Format, record: Any) -> None:
     check(name, record)
 
 
 @given(values | st.dictionaries(st.sampled_from([*KEYS, "data", "traces", "kind", "trace_id"]), values, max_size=6))
-@settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_is_recognised_or_not(document: Any) -> None:
     recognise_record(document)
 

@@ -377,7 +377,7 @@ def test_wrong_types_name_the_field(importer: Any, record: dict[str, Any], colum
 
 
 @given(damaged(SAMPLES), st.sampled_from([Format.LANGSMITH_RUNS, Format.LANGSMITH_FEEDBACK]))
-@settings(deadline=None, max_examples=800, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(record: dict[str, Any], name: Format) -> None:
     importer = importer_for(name)
     assert importer is not None
@@ -388,7 +388,7 @@ KEYS = sorted(set().union(*map(keys_in, SAMPLES)))
 
 
 @given(st.sampled_from([import_run, import_feedback]), anything(KEYS))
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_gives_rows_or_a_reject(importer: Any, record: Any) -> None:
     check(importer, record)
 

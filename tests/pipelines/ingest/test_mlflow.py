@@ -308,7 +308,7 @@ def test_wrong_types_name_the_field(record: dict[str, Any], column: str, reason:
 
 
 @given(damaged(SAMPLES))
-@settings(deadline=None, max_examples=800, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(record: dict[str, Any]) -> None:
     check(import_trace, record)
 
@@ -317,7 +317,7 @@ KEYS = sorted(set().union(*map(keys_in, SAMPLES)))
 
 
 @given(anything(KEYS))
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_gives_rows_or_a_reject(record: Any) -> None:
     check(import_trace, record)
 

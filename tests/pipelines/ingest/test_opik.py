@@ -448,7 +448,7 @@ def test_a_bad_line_costs_only_itself(store: Store, tmp_path: Path) -> None:
 
 
 @given(damaged(ALL))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(record: dict[str, Any]) -> None:
     for name in SAMPLES:
         importer = importer_for(name)

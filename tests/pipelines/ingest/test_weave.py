@@ -97,7 +97,7 @@ def test_loading_a_file_twice_gives_the_same_store(store: Store, tmp_path: Path,
 
 
 @given(damaged(CALLS))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_damaged_records_give_rows_or_a_reject(record: dict[str, Any]) -> None:
     check(import_call, record)
 

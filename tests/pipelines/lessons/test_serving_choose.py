@@ -31,6 +31,7 @@ def considered(choice):
     return {each.lesson_id for each in choice.exposures if each.status != "over_budget"}
 
 
+@pytest.mark.thorough
 def test_frequencies_are_the_propensities():
     """200,000 units; served and withheld shares of each lesson, of pairs, and of the empty playbook."""
     holdouts = {"a": 0.1, "b": 0.2, "c": 0.0}

@@ -68,6 +68,7 @@ def test_metrics_equal_those_of_others():
     assert biased.filter(metric="ece")["value"][0] == pytest.approx(0.19, abs=0.02)
 
 
+@pytest.mark.thorough
 def test_the_interval_of_the_brier_score_covers_with_clustered_people():
     random = np.random.default_rng(5)
     truth = np.mean([_clustered(random)[2] for _ in range(4_000)])

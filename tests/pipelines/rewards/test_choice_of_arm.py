@@ -37,6 +37,7 @@ def test_a_lift_that_is_there_is_found_with_its_interval():
     assert (lift.n, lift.groups) == (1_500, 1_500)
 
 
+@pytest.mark.thorough
 def test_no_claim_is_made_where_there_is_nothing():
     claims = 0
     for seed in range(12):
@@ -134,6 +135,7 @@ def _by_question(shared_data, name):
     return means["question"].to_list(), means.select(PROMPTS).to_numpy()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["gsm8k", "mawps", "svamp"])
 def test_on_prompt_oirl_choosing_the_prompt_by_question_adds_little(shared_data, name):
     texts, outcomes = _by_question(shared_data, name)

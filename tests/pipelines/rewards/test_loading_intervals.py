@@ -42,6 +42,7 @@ def _fitted(rng: np.random.Generator, traces: int, asked: float) -> LatentFit:
     return fit_latent(items, traces, np.arange(traces), 0.0, mean=MEAN)
 
 
+@pytest.mark.thorough
 def test_intervals_of_loadings_and_intercepts_cover_where_the_scale_is_hardly_known() -> None:
     """About 240 answers fix the scale. Loading ± 1.96 standard errors covered .90 (edits .87), missing above only."""
     rng = np.random.default_rng(1)
@@ -111,6 +112,7 @@ def _answers(
     return pl.DataFrame({"value": said, "propensity": propensity[at], "user": user[at]}), float(satisfied.mean())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("asked", "rare"), [(0.03, 1.0), (0.01, 1.0), (0.02, 4.0)])
 def test_the_rate_of_answers_asked_for_at_random_covers(asked: float, rare: float) -> None:
     """With 20 to 100 answers of 300 people: .955, .958 and .936 of 2,000."""
@@ -123,6 +125,7 @@ def test_the_rate_of_answers_asked_for_at_random_covers(asked: float, rare: floa
     assert 0.93 <= hits / runs <= 0.97
 
 
+@pytest.mark.thorough
 def test_the_rate_of_a_few_people_who_answer_often_is_that_of_people_like_them() -> None:
     """Twenty people, some of them always satisfied: the interval is clustered, so it holds for people like these and is
     too wide for these alone (.97 to 1.00, by how much of what they do was asked about).

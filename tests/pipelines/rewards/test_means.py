@@ -68,6 +68,7 @@ def test_the_chance_of_which_traces_there_were_is_not_counted_twice():
     assert beyond_sampling({"x": chance / 2}, sampled) == {"x": 0.0}
 
 
+@pytest.mark.thorough
 def test_intervals_with_a_level_that_was_fitted_to_the_same_traces_cover():
     """The level is the traces' own mean on a scale that is off by a little: its error holds their chance already."""
     random = np.random.default_rng(11)
@@ -137,6 +138,7 @@ def _world(random, tasks, observed, silent, concentration):
     return traces, signals, float(quality.mean())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("tasks", "observed", "silent"), [(30, 8, 40), (60, 3, 20)])
 def test_intervals_of_the_fallbacks_means_cover(tasks, observed, silent):
     random = np.random.default_rng(5)

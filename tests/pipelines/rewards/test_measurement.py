@@ -103,6 +103,7 @@ def replications() -> list[tuple[World, MeasurementFit]]:
     return [(world, fit(world.traces, world.signals, CONFIG)) for world in worlds]
 
 
+@pytest.mark.thorough
 def test_intervals_cover_at_their_nominal_rate(replications: list[tuple[World, MeasurementFit]]) -> None:
     """Loadings, intercepts, traces and people at .95. Of 126 such worlds the limits of loadings covered .964 (of edits
     .960); ten tell that coarsely, as loadings of one world err together: `test_loading_intervals` holds the bounds.

@@ -50,6 +50,7 @@ def replications() -> list[tuple[World, NDArray[np.float64], NDArray[np.int64], 
     ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_people_with_few_events_are_closer_to_the_truth_of_their_segment(
     replications: list[tuple[World, NDArray[np.float64], NDArray[np.int64], MeasurementFit, MeasurementFit]],
 ) -> None:
@@ -249,6 +250,7 @@ def test_gaussian_people_give_the_textbook_posterior() -> None:
     np.testing.assert_array_equal(found.mean[:, 0], 0.0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sizes", [(90, 10, 0), (25, 25, 25, 25, 0), (40, 15, 45)])
 def test_intervals_of_segments_cover_also_where_they_are_of_unequal_size(sizes: tuple[int, ...]) -> None:
     """Gaussian people, the last of no segment. Before segments were contrasts: .99 of the large, .85 of the small."""

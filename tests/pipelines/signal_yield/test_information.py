@@ -58,6 +58,7 @@ def test_no_information_is_about_zero_and_unbiased():
     assert np.quantile(np.abs(bits), 0.95) < 0.03
 
 
+@pytest.mark.thorough
 def test_intervals_cover_a_weak_a_strong_and_no_channel():
     random = np.random.default_rng(6)
     for error, low, high in ((0.25, 0.93, 0.97), (0.1, 0.93, 0.97), (0.5, 0.95, 1.0)):

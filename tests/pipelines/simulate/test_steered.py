@@ -30,6 +30,7 @@ def interval(values: list[float]) -> str:
     return f"{mean:.1f} ({mean - margin:.1f} to {mean + margin:.1f})"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fixed", [0.01, 0.05, 0.1])
 def test_learnt_rates_regret_less_than_fixed_ones(fixed: float, record_property: Record) -> None:
     steered = [float(outcome(seed, Steered()).regret.sum()) for seed in SEEDS]
@@ -39,6 +40,7 @@ def test_learnt_rates_regret_less_than_fixed_ones(fixed: float, record_property:
     assert np.mean(saved) > 0.0
 
 
+@pytest.mark.thorough
 def test_the_daily_budget_is_kept(record_property: Record) -> None:
     runs = [outcome(seed, Steered(budget=BUDGET)) for seed in SEEDS]
     highest = [float(run.cost.max()) for run in runs]

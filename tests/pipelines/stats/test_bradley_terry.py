@@ -194,6 +194,7 @@ def test_two_items_have_closed_forms() -> None:
     assert (order.lower.tolist(), order.upper.tolist()) == ([1, 2], [1, 2])
 
 
+@pytest.mark.thorough
 def test_the_prior_sd_is_estimated_from_twenty_items_on() -> None:
     rng = np.random.default_rng(5)
     for truth in (0.3, 1.5):
@@ -205,6 +206,7 @@ def test_the_prior_sd_is_estimated_from_twenty_items_on() -> None:
     assert (few.tau, few.tau_basis) == (2.0, "default")
 
 
+@pytest.mark.thorough
 def test_intervals_of_differences_and_ranks_cover() -> None:
     rng = np.random.default_rng(6)
     runs, items, covered, rank_covered = 200, 25, 0.0, 0.0

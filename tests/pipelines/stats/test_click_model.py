@@ -84,6 +84,7 @@ def test_position_alone_is_not_taken_for_quality() -> None:
     assert fit(**rows).examination[3] == pytest.approx(0.35, abs=0.03)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("drawn", [1.0, 0.0])
 def test_intervals_cover_when_users_differ(drawn: float) -> None:
     rng = np.random.default_rng(5)

@@ -102,6 +102,7 @@ def test_at_the_maximum_expected_features_are_the_observed_ones() -> None:
     assert result.log_likelihood == pytest.approx(value)
 
 
+@pytest.mark.thorough
 def test_intervals_cover_with_users_repeating_themselves() -> None:
     rng = np.random.default_rng(4)
     truth, hits, naive, runs = np.array([0.8, -0.4]), 0.0, 0.0, 600

@@ -56,6 +56,7 @@ def test_the_unit_of_time_does_not_matter() -> None:
     assert seconds.covariance == pytest.approx(days.covariance, rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_intervals_cover() -> None:
     rng = np.random.default_rng(4)
     truth = np.array([np.log(SHAPE), np.log(SCALE), np.log(0.3 / 0.7)])

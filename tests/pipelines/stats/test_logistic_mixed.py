@@ -155,6 +155,7 @@ def test_ten_events_a_user_recover_the_truth() -> None:
     assert result.note is None
 
 
+@pytest.mark.thorough
 def test_intervals_cover() -> None:
     rng = np.random.default_rng(8)
     runs = 400

@@ -90,6 +90,7 @@ def test_difficulty_is_not_mistaken_for_an_effect() -> None:
     assert result.p_value > 0.9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("tasks", "rollouts", "effect"), [(26, 4, 0.0), (50, 4, 0.2)])
 def test_interval_covers_and_p_is_valid(tasks: int, rollouts: int, effect: float) -> None:
     rng = np.random.default_rng(tasks)

@@ -36,6 +36,7 @@ def _replicate(replications=_REPLICATIONS, seed=1, **world):
     return np.mean(arms), np.mean(np.concatenate(levels)), np.mean(np.concatenate(differences))
 
 
+@pytest.mark.thorough
 def test_intervals_hold_the_truth_as_often_as_they_say():
     arms, levels, differences = _replicate(people=120)
     assert 0.93 <= arms <= 0.97
@@ -43,6 +44,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.90 <= differences <= 0.97
 
 
+@pytest.mark.thorough
 def test_draws_that_follow_the_user_are_corrected_by_their_propensity():
     assert 0.92 <= _replicate(80, people=120, steering=0.7)[0] <= 0.98
     assert _replicate(20, people=120, steering=0.7, logged=False)[0] < 0.6

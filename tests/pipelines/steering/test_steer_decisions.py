@@ -90,6 +90,7 @@ def run() -> Run:
     return Run()
 
 
+@pytest.mark.thorough
 def test_frequencies_are_the_propensities_that_were_logged(run: Run) -> None:
     fresh = run.log.filter(~pl.col("sticky"))
     drawn = fresh.select("decision_id", "policy_version", pl.col("arm").alias("got"), "arms", "propensities").explode(
@@ -179,6 +180,7 @@ def test_the_budget_of_every_day_holds(run: Run) -> None:
     assert run.log.filter((pl.col("budget_scale") < 1) & (pl.col("budget_scale") > 0)).height > 0
 
 
+@pytest.mark.thorough
 def test_replaying_the_log_reproduces_every_decision(run: Run) -> None:
     found = replay(run.log, lambda agent, version: run.held[version])
     assert found.is_empty(), found.head(10)

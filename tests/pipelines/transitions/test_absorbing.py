@@ -64,6 +64,7 @@ def test_a_chain_is_what_its_simulation_shows():
     assert found.ends.sum() == pytest.approx(1.0)
 
 
+@pytest.mark.thorough
 def test_bands_cover_the_truth_as_often_as_they_say():
     """95 % bands of 800 deployments of 300 traces each."""
     random = np.random.default_rng(2)
