@@ -16,7 +16,7 @@ PYTHON3 ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test thorough fuzz bench lock
+.PHONY: help setup demo run test thorough fuzz bench audit lock
 
 help:
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -46,6 +46,11 @@ fuzz: $(DEVELOPMENT) ## feed the OTLP decoders random input for ten minutes
 
 bench: $(DEVELOPMENT) ## run the benchmarks; writes bench/RESULTS.md
 	$(PYTHON) -m bench
+
+audit: $(DEVELOPMENT) ## ask for known flaws of the pinned packages; needs the network
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	python=$$($(CHOOSE)); "$$python" .ci/make_venv.py "$$folder"; "$$folder/bin/python" -m pip install --quiet pip-audit; \
+	"$$folder/bin/pip-audit" --strict --no-deps --disable-pip -r requirements.txt
 
 lock: ## compile requirements*.in to the pinned requirements*.txt
 	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \

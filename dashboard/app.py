@@ -1,11 +1,13 @@
 """The entry of the dashboard: page settings, navigation, and the filters that hold on every page."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from dashboard.access import gate
+from dashboard.feel import arrival, sidebar
 from dashboard.ui import filters, states
 
 _HERE = Path(__file__).parent
@@ -95,8 +97,10 @@ acting = None
 with states.guarded("The store", key="store"):
     acting = gate.entered()
 if acting is None:
-    # Pictures of ours are files of a session, which whoever has not signed in may not fetch.
-    st.set_page_config(page_title=_NAME, page_icon=":material/lock:", menu_items=_MENU)
+    # Pictures of ours are files of a session, which whoever has not signed in may not fetch, and those that Streamlit
+    # knows by name are on machines of others: the mark itself stands in the address.
+    mark = base64.b64encode((_HERE / "ui" / "mark.png").read_bytes()).decode()
+    st.set_page_config(page_title=_NAME, page_icon=f"data:image/png;base64,{mark}", menu_items=_MENU)
     st.navigation(PAGES, position="hidden")
     st.stop()
 
@@ -106,9 +110,11 @@ st.logo(str(_HERE / "ui" / "wordmark.svg"), icon_image=str(_HERE / "ui" / "mark.
 page = st.navigation(PAGES)
 ready = False
 with states.guarded("The store", key="store"):
+    arrival.arrived()
     # Files, jobs and settings belong to no time range or agent; the choices stay in the URL for the way back.
     if page.url_path not in ("data", "settings"):
         filters.sidebar()
+    sidebar.draw(page.url_path)
     gate.account(acting)
     ready = True
 if ready:

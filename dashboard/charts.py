@@ -18,8 +18,15 @@ from store.overview import Bucket
 
 __all__ = ["CONFIG", "reward_over_time", "traces_over_time", "waterfall"]
 
-# No logo, no upload of the figure anywhere; scrolling the page must not zoom.
-CONFIG: Final[dict[str, Any]] = {"displayModeBar": False, "scrollZoom": False, "responsive": True}
+# No logo, no upload of the figure anywhere; scrolling the page must not zoom. One button, under the pointer: a picture.
+CONFIG: Final[dict[str, Any]] = {
+    "displayModeBar": "hover",
+    "displaylogo": False,
+    "modeBarButtons": [["toImage"]],
+    "toImageButtonOptions": {"format": "png", "scale": 2, "filename": "trimtab-figure"},
+    "scrollZoom": False,
+    "responsive": True,
+}
 
 _MOST_SERIES: Final = 5
 _OTHERS: Final = "other agents"

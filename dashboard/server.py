@@ -24,6 +24,8 @@ from starlette.middleware import Middleware
 
 from dashboard.access.configuration import SignIn, require_sign_in, sign_in
 from dashboard.access.doorway import Doorway
+from dashboard.hardening.guard import Guard
+from dashboard.hardening.heads import bound_heads
 from dashboard.runtime import Runtime, install, open_runtime, resume
 from dashboard.sockets import answer_at_once, sharing
 from gateway import control, handover
@@ -121,7 +123,7 @@ def build(runtime: Runtime, token: str) -> st.App:
         SCRIPT,
         secrets=runtime.sign_in.secrets() if runtime.sign_in is not None else None,
         lifespan=_lifespan(runtime, token),
-        middleware=[Middleware(Doorway, sign_in=runtime.sign_in)],
+        middleware=[Middleware(Guard), Middleware(Doorway, sign_in=runtime.sign_in)],
         routes=[*gateway_routes, *control.routes(runtime.operations(), token)],
     )
 
@@ -146,6 +148,7 @@ def config(settings: Settings, signing_in: SignIn | None = None) -> dict[str, An
         "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "viewer",
+        "client.disableDataExport": True,  # files of ours are safe for spreadsheets: see dashboard.ui.export
         "logger.hideWelcomeMessage": True,
     }
 
@@ -156,6 +159,7 @@ def _serve(runtime: Runtime) -> None:
         signal.signal(number, _exit)
     install(runtime)
     answer_at_once()
+    bound_heads()
     threading.Thread(target=_cut_off, args=(runtime,), name="cut-off", daemon=True).start()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:

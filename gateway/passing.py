@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.bounded_head import BoundedHead
 from gateway.handover import Handover, Kind
 
 __all__ = ["Passing", "PassingServer", "steers"]
@@ -30,7 +30,7 @@ def steers(beginning: bytes) -> bool | None:
     return beginning.startswith(_STEER) and beginning[len(_STEER)] in b" ?"
 
 
-class Passing(HttpToolsProtocol):
+class Passing(BoundedHead):
     """One connection."""
 
     def __init__(self, server: "PassingServer", first: bytes) -> None:

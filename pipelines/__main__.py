@@ -15,7 +15,20 @@ from store.errors import SettingsError, TrimtabError, UnknownJob
 from store.settings import Settings
 
 # The modules of `pipelines.commands` whose commands there are, in the order of the help text.
-MODULES = ("ingest", "jobs", "sql", "simulate", "demo", "backup", "key", "source", "draft", "graduate", "forget", "audit")
+MODULES = (
+    "ingest",
+    "jobs",
+    "sql",
+    "simulate",
+    "demo",
+    "backup",
+    "key",
+    "source",
+    "draft",
+    "graduate",
+    "forget",
+    "audit",
+)
 
 
 def parser() -> argparse.ArgumentParser:

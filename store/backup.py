@@ -156,6 +156,22 @@ def restore(source: Path, db: Path, *, clock: Clock, force: bool = False) -> Pat
     return aside
 
 
+def forgotten_since(backup: Path, present: Path) -> int:
+    """How many people the `present` store has forgotten since the backup was made, which still holds them.
+
+    Both are files that no process holds; one that cannot be read, or is older than forgetting, tells of nobody.
+    """
+    digests: list[set[str]] = []
+    for path in (backup, present):
+        try:
+            with duckdb.connect(str(path), read_only=True) as connection:
+                rows = connection.execute("SELECT digest FROM forgotten WHERE kind = 'user'").fetchall()
+        except duckdb.Error:
+            rows = []
+        digests.append({digest for (digest,) in rows})
+    return len(digests[1] - digests[0])
+
+
 def _verify(source: Path, action: str) -> None:
     """Refuse a file that is not a backup which this version can open. It is opened for reading only."""
     try:

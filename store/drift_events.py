@@ -2,7 +2,8 @@
 
 What happens within a session hangs together, and a test that takes it for separate events sees changes where there are
 none, so a session is one event: its mean, of yes/no values what most of its traces say (yes where they tie), of
-categories that of its first trace. A trace without a session is a session of its own. Times are UTC.
+categories that of its first trace, of texts all of them: the category of texts is the text itself, their value a number
+from 0 to 1 that its words make. A trace without a session is a session of its own. Times are UTC.
 
 Only traces with a user and a start count. Signals come after what they are about, some of them days after: traces so
 new that a twentieth of a kind's signals would still be to come are left out of the share of that kind.
@@ -23,12 +24,14 @@ from store.scope import ACTIVE_OUTCOMES, SECONDS
 from store.trace_paths import ABSTRACTION
 
 __all__ = [
-    "EVENTS", "IMPLICIT", "MEASURES", "OF_AGENT", "PREFERENCE", "REWARD", "SCANNED", "STATED", "Measure", "by_week",
-    "counts", "features", "newest", "of_user", "of_users", "slice_of", "touched",
+    "EVENTS", "IMPLICIT", "MEASURES", "OF_AGENT", "PREFERENCE", "REWARD", "SCANNED", "SEGMENTS", "STATED", "WORDS",
+    "Measure", "by_week", "counts", "features", "measure_of", "newest", "of_user", "of_users", "sessions", "slice_of",
+    "touched",
 ]  # fmt: skip
 
 STATED: Final = "stated satisfaction"
 REWARD: Final = "reward"
+WORDS: Final = "what users ask about"
 PREFERENCE: Final = "preference: "  # before the name of what people choose by
 # What the agent does rather than the user.
 OF_AGENT: Final = ("output length", "tool use", "first tool", "repeated calls", "latency", "cost", "surprise")
@@ -70,7 +73,7 @@ class Measure:
     """How a metric is read: `sql` of its values (with the gap `{who}` for a condition on user_id), and their nature."""
 
     sql: str
-    nature: Literal["yes or no", "number", "category"]
+    nature: Literal["yes or no", "number", "category", "text"]
 
 
 def _of_traces(columns: str, tables: str = "traces AS t", also: str = "true") -> str:
@@ -82,24 +85,43 @@ _STATED_VALUES: Final = """
         s.publication, coalesce(s.occurred_at, t.started_at) AS occurred_at,
         coalesce(nullif(s.session_id, ''), nullif(t.session_id, ''), t.trace_id, s.signal_id) AS block,
         (s.value > 0.5)::DOUBLE AS value
-    FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id)
-    LEFT JOIN traces AS t ON t.trace_id = coalesce(s.trace_id, l.trace_id)
-    WHERE s.kind IN ('thumb', 'rating') AND s.value BETWEEN 0 AND 1 AND s.annotator_kind IS DISTINCT FROM 'llm'
-        AND coalesce(s.user_id, t.user_id) IS NOT NULL AND coalesce(s.occurred_at, t.started_at) IS NOT NULL
+    FROM {about} AS s LEFT JOIN traces AS t ON t.trace_id = s.about
+    WHERE coalesce(s.user_id, t.user_id) IS NOT NULL AND coalesce(s.occurred_at, t.started_at) IS NOT NULL
         AND {who}"""
+
+_SAID: Final = """(
+    FROM signals WHERE kind IN ('thumb', 'rating') AND value BETWEEN 0 AND 1 AND annotator_kind IS DISTINCT FROM 'llm'
+    )"""
+
+_STATED_ABOUT: Final = f"""(
+    SELECT s.*, coalesce(s.trace_id, l.trace_id) AS about
+    FROM {_SAID} AS s LEFT JOIN signal_links AS l USING (signal_id))"""
+
+# The same rows for one user ($user): each part finds its few signals before it joins anything.
+_STATED_ABOUT_ONE: Final = f"""(
+    WITH mine AS MATERIALIZED (SELECT trace_id FROM traces WHERE user_id = $user),
+    linked AS MATERIALIZED (FROM signal_links SEMI JOIN mine USING (trace_id))
+    SELECT s.*, coalesce(s.trace_id, l.trace_id) AS about
+    FROM (FROM {_SAID} WHERE user_id = $user) AS s LEFT JOIN signal_links AS l USING (signal_id)
+    UNION ALL BY NAME
+    SELECT s.*, s.trace_id AS about FROM (FROM {_SAID} WHERE user_id IS NULL) AS s SEMI JOIN mine USING (trace_id)
+    UNION ALL BY NAME
+    SELECT s.*, l.trace_id AS about FROM (FROM {_SAID} WHERE user_id IS NULL AND trace_id IS NULL) AS s
+        JOIN linked AS l USING (signal_id))"""
 
 
 def _kind(kind: str) -> str:
     """Whether a trace has a signal of a kind, of the agents that ever have one; without the traces too new to tell."""
-    about = f"(SELECT * FROM {_ABOUT} WHERE kind = '{kind}' AND coalesce(value, 1) > 0 AND trace_id IS NOT NULL)"
-    delays = f"""(
+    about = f"SELECT * FROM {_ABOUT} WHERE kind = '{kind}' AND coalesce(value, 1) > 0 AND trace_id IS NOT NULL"
+    delays = """(
         SELECT t.agent, coalesce(quantile_disc(epoch_us(s.occurred_at) - epoch_us(t.started_at), 0.95)
             FILTER (s.occurred_at >= t.started_at), 0) AS delay
-        FROM {about} AS s JOIN traces AS t USING (trace_id) GROUP BY t.agent)"""
+        FROM about AS s JOIN traces AS t USING (trace_id) GROUP BY t.agent)"""
     tables = f"""traces AS t JOIN {delays} AS d ON d.agent IS NOT DISTINCT FROM t.agent
-        LEFT JOIN (SELECT DISTINCT trace_id FROM {about}) AS a USING (trace_id)"""
+        LEFT JOIN (SELECT DISTINCT trace_id FROM about) AS a USING (trace_id)"""
     ended = "epoch_us(t.started_at) <= (SELECT max(epoch_us(started_at)) FROM traces) - d.delay"
-    return _of_traces("(a.trace_id IS NOT NULL)::DOUBLE AS value", tables, ended)
+    values = _of_traces("(a.trace_id IS NOT NULL)::DOUBLE AS value", tables, ended)
+    return f"WITH about AS MATERIALIZED ({about}) {values}"
 
 
 # Those of the traces that are asked for: what is joined to them is not computed for all.
@@ -149,10 +171,11 @@ MEASURES: Final[Mapping[str, Measure]] = {
         _of_traces("r.mean AS value", f"traces AS t JOIN {ACTIVE_OUTCOMES} AS r USING (trace_id)", "r.signals > 0"),
         "number",
     ),
-    STATED: Measure(_STATED_VALUES, "yes or no"),
+    STATED: Measure(_STATED_VALUES.replace("{about}", _STATED_ABOUT), "yes or no"),
     **{kind: Measure(_kind(kind), "yes or no") for kind in IMPLICIT},
     "task mix": Measure(_of_traces("t.task AS category", also="t.task IS NOT NULL"), "category"),
     "language": Measure(_of_traces(f"{language('t.input')} AS category", also="t.input IS NOT NULL"), "category"),
+    WORDS: Measure(_of_traces("t.input AS category", also="t.input IS NOT NULL"), "text"),
     "input length": Measure(_of_traces("length(t.input)::DOUBLE AS value", also="t.input IS NOT NULL"), "number"),
     "output length": Measure(
         _of_traces("t.output_tokens::DOUBLE AS value", also="t.output_tokens IS NOT NULL"), "number"
@@ -165,25 +188,38 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "surprise": Measure(_of_traces("u.mean_z AS value", _SURPRISE), "number"),
 }
 
+_LONGEST: Final = 1000  # characters of a session's texts
+_TEXT: Final = f"left(string_agg(category, ' ' ORDER BY occurred_at, trace_id), {_LONGEST:d})"
+# The mean of a number that belongs to each word: it moves when other words are used, unless by rare chance.
+_WORDS: Final = f"""list_avg(list_transform(regexp_extract_all(lower({_TEXT}), '[\\p{{L}}\\p{{N}}]+'),
+    lambda w: (hash(w) >> 40) / 16777216.0))"""
+
 _SESSION: Final = {
+    "text": f"{_WORDS} AS value, {_TEXT} AS category",
     "number": "avg(value) FILTER (isfinite(value)) AS value, NULL::VARCHAR AS category",
     "yes or no": "(avg(value) >= 0.5)::DOUBLE AS value, NULL::VARCHAR AS category",
     "category": "NULL::DOUBLE AS value, arg_min(category, occurred_at) AS category",
 }
 
 
-def _sessions(metric: str, who: str) -> str:
-    """SQL of one row a user, agent and session: when it began, its value or category, and where it belongs."""
-    measure = _measure(metric)
+def sessions(metric: str, who: str, *, of_one: bool = False) -> str:
+    """SQL of one row a user, agent and session: when it began, its value or category, and where it belongs.
+
+    `who` is a condition on traces t (of stated satisfaction on signals s too), with `{user}` for the user's id;
+    `of_one` where it is that of the one user $user, which is read faster. Raises: `NotFound` for an unknown metric.
+    """
+    measure = measure_of(metric)
+    values = _STATED_VALUES.replace("{about}", _STATED_ABOUT_ONE) if metric == STATED and of_one else measure.sql
     user = "coalesce(s.user_id, t.user_id)" if metric == STATED else "t.user_id"
     return f"""
     SELECT user_id, agent, block, min(occurred_at) AS occurred_at, arg_min(task, occurred_at) AS task,
         arg_min(model, occurred_at) AS model, arg_min(agent_version, occurred_at) AS agent_version,
         max(publication) AS publication, {_SESSION[measure.nature]}
-    FROM ({measure.sql.replace("{who}", who.format(user=user))}) GROUP BY user_id, agent, block"""
+    FROM ({values.replace("{who}", who.format(user=user))}) GROUP BY user_id, agent, block"""
 
 
-def _measure(metric: str) -> Measure:
+def measure_of(metric: str) -> Measure:
+    """How a metric is read. Raises: `NotFound`."""
     if metric.startswith(PREFERENCE) and (feature := metric.removeprefix(PREFERENCE)):
         quoted = feature.replace("'", "''").replace('"', "")
         return Measure(_of_traces("c.above AS value", _CHOSEN.replace("<feature>", quoted)), "number")
@@ -194,7 +230,7 @@ def _measure(metric: str) -> Measure:
 
 # As the newest count of users has it, but for rules set since: reading every trace's metadata anew for every metric
 # would take longer than the metric.
-_SEGMENTS = """(
+SEGMENTS: Final = """(
     SELECT coalesce(r.user_id, u.user_id) AS user_id, coalesce(r.segment, u.segment) AS segment
     FROM (SELECT user_id, segment FROM user_summaries WHERE user_run_id = (SELECT max(user_run_id) FROM user_runs)) AS u
     FULL JOIN user_segments AS r ON r.user_id = u.user_id)"""
@@ -204,7 +240,7 @@ _IN_ORDER = "ORDER BY user_id, occurred_at, agent, block"
 def _scanned(metric: str, who: str) -> str:
     return f"""SELECT e.user_id, u.segment, e.agent, e.task, e.model, e.agent_version, e.block, e.occurred_at, e.value,
         e.category, hash(e.user_id, e.agent, e.block) / 18446744073709551616.0 AS draw
-    FROM ({_sessions(metric, who)}) AS e LEFT JOIN {_SEGMENTS} AS u USING (user_id) {_IN_ORDER}"""
+    FROM ({sessions(metric, who)}) AS e LEFT JOIN {SEGMENTS} AS u USING (user_id) {_IN_ORDER}"""
 
 
 def slice_of(reader: Reader, metric: str, slices: int, number: int) -> pl.DataFrame:
@@ -252,13 +288,14 @@ def features(store: Store) -> list[str]:
 def of_user(store: Store, user_id: str, metric: str, *, limit: int, timeout: float | None = None) -> pl.DataFrame:
     """The newest sessions of one user by one metric, in order of time (columns `EVENTS`).
 
-    Raises: `NotFound`; `QueryTimeout`.
+    Texts are left to `store.drift_texts`. Raises: `NotFound`; `QueryTimeout`.
     """
+    category = "NULL::VARCHAR" if measure_of(metric).nature == "text" else "category"
     return _read(
         store,
-        f"""SELECT user_id, $metric AS metric, occurred_at, value, category, agent, task, model FROM (
+        f"""SELECT user_id, $metric AS metric, occurred_at, value, {category} AS category, agent, task, model FROM (
             SELECT *, row_number() OVER (ORDER BY occurred_at DESC, agent, block) AS place
-            FROM ({_sessions(metric, "{user} = $user")}) WHERE value IS NOT NULL OR category IS NOT NULL)
+            FROM ({sessions(metric, "{user} = $user", of_one=True)}) WHERE value IS NOT NULL OR category IS NOT NULL)
         WHERE place <= $limit ORDER BY place DESC""",
         EVENTS,
         {"user": user_id, "metric": metric, "limit": limit},
@@ -268,7 +305,7 @@ def of_user(store: Store, user_id: str, metric: str, *, limit: int, timeout: flo
 
 def by_week(store: Store, metric: str, *, users: int, weeks: int, timeout: float | None = None) -> pl.DataFrame:
     """See `store.drift.users_by_week` (columns `WEEKS`)."""
-    value = "(e.category = c.category)::DOUBLE" if _measure(metric).nature == "category" else "e.value"
+    value = "(e.category = c.category)::DOUBLE" if measure_of(metric).nature == "category" else "e.value"
     return _read(
         store,
         f"""WITH found AS (
@@ -280,7 +317,7 @@ def by_week(store: Store, metric: str, *, users: int, weeks: int, timeout: float
                 row_number() OVER (ORDER BY f.p_value NULLS LAST, coalesce(s.n, 0) DESC, user_id) AS place
             FROM found AS f FULL JOIN (SELECT user_id, n FROM drift_states WHERE metric = $metric) AS s USING (user_id)
             QUALIFY place <= $users
-        ), events AS ({_sessions(metric, "{user} IN (SELECT user_id FROM chosen)")}),
+        ), events AS ({sessions(metric, "{user} IN (SELECT user_id FROM chosen)")}),
         frequent AS (SELECT user_id, mode(category) AS category FROM events GROUP BY user_id),
         asked AS (
             SELECT c.user_id, c.place, coalesce(c.category, f.category) AS category

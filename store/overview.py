@@ -29,7 +29,7 @@ REWARD_PER_BUCKET = declare(
 )  # fmt: skip
 EXTENT = declare(
     {"traces": pl.Int64, "spans": pl.Int64, "signals": pl.Int64, "batches": pl.Int64, "reward_models": pl.Int64,
-     "oldest": UTC_TIME, "newest": UTC_TIME}
+     "lessons_held": pl.Boolean, "decisions_held": pl.Boolean, "oldest": UTC_TIME, "newest": UTC_TIME}
 )  # fmt: skip
 SEGMENTS = pl.Schema({"field": pl.String, "value": pl.String, "traces": pl.Int64})
 WAITING = pl.Schema(
@@ -128,6 +128,7 @@ def extent(store: Store, *, timeout: float | None = None) -> pl.DataFrame:
                 (SELECT count(*) FROM signals) AS signals,
                 (SELECT count(*) FROM ingest_batches) AS batches,
                 (SELECT count(*) FROM reward_models WHERE active) AS reward_models,
+                EXISTS (FROM lessons) AS lessons_held, EXISTS (FROM decisions) AS decisions_held,
                 min(seen_at) AS oldest, max(seen_at) AS newest
             FROM traces""",
             EXTENT,

@@ -91,7 +91,7 @@ def unescaped(text: str) -> str:
 
 @contextmanager
 def untouched(store: Store) -> Iterator[None]:
-    """Nothing is written to the store in here: no table gains, loses or changes a row."""
+    """Nothing is written to the store in here but that somebody was there: no other table changes a row."""
 
     def content() -> dict[str, Any]:
         with store.read() as reader:
@@ -99,6 +99,7 @@ def untouched(store: Store) -> Iterator[None]:
             return {
                 name: reader.any_frame(f'SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM "{name}" AS t').rows()
                 for name in tables
+                if name != "operator_visits"
             }
 
     before = content()

@@ -115,14 +115,14 @@ def _table(frame: pl.DataFrame, found: int) -> None:
         ),
         key="audit_table", hide_index=True, on_select="rerun", selection_mode="single-row",
         height=tables.height(frame.height), alt=f"{frame.height} rows of the audit log",
-        column_config={
+        column_config=fmt.columns({
             "when": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
-        },
+        }),
     )  # fmt: skip
     picked = event["selection"]["rows"]
     if picked and picked[0] < frame.height:
         row = frame.row(picked[0], named=True)
-        st.text(f"{row['actor']} · {row['action']} · {row['subject']} · {fmt.moment(row['occurred_at'])}")
+        st.text(f"{row['actor']} · {row['action']} · {row['subject']} · {fmt.when(row['occurred_at'])}")
         st.code(pretty_json(row["detail"]), language="json", wrap_lines=True)
         st.caption(f"Hash {row['hash']}, previous {row['previous_hash']}")
 

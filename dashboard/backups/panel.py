@@ -50,10 +50,10 @@ def _age() -> None:
         st.warning(f"There is no {what} yet.", icon=":material/backup:")
     elif chosen.enabled and now - last > chosen.oldest_allowed:
         st.error(
-            f"The newest {what} is of {fmt.moment(last)}, {fmt.relative(last, now)}: too old.", icon=":material/error:"
+            f"The newest {what} is of {fmt.when(last)}, {fmt.relative(last, now)}: too old.", icon=":material/error:"
         )
     else:
-        st.success(f"The newest {what} is of {fmt.moment(last)}, {fmt.relative(last, now)}.", icon=":material/check:")
+        st.success(f"The newest {what} is of {fmt.when(last)}, {fmt.relative(last, now)}.", icon=":material/check:")
     if not chosen.enabled:
         st.caption("Nothing is backed up by itself: switch it on below.")
 
@@ -122,7 +122,7 @@ def _made() -> None:
             }
         ),
         hide_index=True, height=tables.height(held.height), alt=f"{held.height} backups, newest first",
-        column_config={
+        column_config=fmt.columns({
             "made": st.column_config.DatetimeColumn("made (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
             "rows": st.column_config.NumberColumn("rows", format="localized"),
             "bytes": st.column_config.NumberColumn("size", format="bytes"),
@@ -130,10 +130,8 @@ def _made() -> None:
             "forgotten since": st.column_config.CheckboxColumn(
                 "holds forgotten", help="Made before somebody was forgotten: it still holds what is known of them."
             ),
-        },
+        }),
     )  # fmt: skip
-    st.caption("In")
-    block(str(Path(rows[0]["path"]).parent), limit=1_000)
     for row in rows:
         if row["problem"]:
             st.caption(f"Backup {row['backup_id']} could not be verified:")
@@ -149,7 +147,7 @@ def _state(verified_at: datetime | None, problem: str | None) -> str:
 def _outdated(held: pl.DataFrame, since: datetime | None) -> None:
     old = 0 if since is None else held.filter(pl.col("made_at") <= since).height
     if old:
-        st.caption(f"{fmt.plural(old, 'backup')} made before {fmt.moment(since)} still hold somebody who was forgotten.")
+        st.caption(f"{fmt.plural(old, 'backup')} made before {fmt.when(since)} still hold somebody who was forgotten.")
         st.button("Remove them", key="backup_remove_outdated", on_click=_remove, icon=":material/delete:")
 
 

@@ -96,7 +96,8 @@ def _dots(figure: go.Figure, frame: pl.DataFrame, theme: Theme, names: tuple[str
             (frame.filter(pl.col("value") <= 0.5), names[1], "x", theme.series[1]),
         ]
     for part, name, symbol, colour in groups:
-        figure.add_scattergl(
+        # Not with WebGL: Plotly would make code of text for it, which the page's policy forbids.
+        figure.add_scatter(
             x=_naive(part["occurred_at"].to_list()), y=part["value"].to_list(), mode="markers", name=name,
             marker={"size": 7 if names else 5, "symbol": symbol, "color": colour, "opacity": 0.75 if names else 0.6},
             hovertemplate="%{y:.3g}, %{x|%Y-%m-%d %H:%M} UTC<extra></extra>",

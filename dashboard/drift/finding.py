@@ -7,12 +7,13 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data
-from dashboard.drift import responding, words
+from dashboard.drift import asked, days, responding, words
 from dashboard.drift.course import Change, Mark, course
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from store import drift, interventions
+from store.drift_events import WORDS
 
 __all__ = ["change_of", "draw_events", "marks", "show"]
 
@@ -37,12 +38,18 @@ def show(row: dict[str, Any], theme: Theme, now: datetime) -> None:
                 responding.suggested(row, of="finding")
             with states.guarded("Responses so far", key="applied"):
                 responding.applied(now=now, user_id=row["user_id"])
+        elif words.known(row["metric"]) is not None and row["likelihood"] != "embedding":
+            with states.guarded("The days", key="days"):
+                days.draw(row, theme, change=change_of(row), marks=marks())
 
 
 def draw_events(
     user_id: str, metric: str, theme: Theme, *, change: Change | None, category: str | None = None, key: str = "drift"
 ) -> None:
-    """One user's values of a metric over time, with the change and what was done meanwhile."""
+    """One user's values of a metric over time, with the change and what was done meanwhile; of texts their words."""
+    if metric == WORDS:
+        asked.draw(user_id, None if change is None else change.at, key=key)
+        return
     events = data.query(drift.user_events, user_id, metric, limit=_EVENTS)
     if events.is_empty():
         states.nothing("No events", f"The store holds nothing of this user's {words.title(metric).lower()}.")
@@ -128,14 +135,22 @@ def _meaning(row: dict[str, Any]) -> str:
     return (
         f"{said} p {words.p(row['p_value'])}, q {words.p(row['q_value'])}, n {row['events']:,}"
         + (f" of {row['events_total']:,}" if row["events_total"] and row["events_total"] > row["events"] else "")
-        + f", {row['likelihood']} likelihood. The change is shrunk towards none and is against what was expected of "
-        f"everybody at the time; the means are as seen.{matters}"
+        + f", {row['likelihood']} likelihood. {_compared(row)}{matters}"
+    )
+
+
+def _compared(row: dict[str, Any]) -> str:
+    if row["likelihood"] == "embedding":
+        return "What everybody asked about at the time is taken off first. A change of texts has no size in a unit."
+    return (
+        "The change is shrunk towards none and is against what was expected of everybody at the time; the means are as "
+        "seen."
     )
 
 
 def _n(row: dict[str, Any], side: str) -> str:
     n = row[f"{side}_n"]
-    return fmt.NONE if n is None else f"n {n:,}" + ("" if row["level"] == "user" else " days")
+    return fmt.NONE if n is None else f"n {n:,}{words.counted(row)}"
 
 
 def _between(row: dict[str, Any]) -> str:

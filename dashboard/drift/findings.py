@@ -18,6 +18,7 @@ from dashboard.ui.theme import Theme
 from store import drift, users
 from store.connection import Store
 from store.drift import Level, Order
+from store.frames import each
 
 __all__ = ["CHOSEN", "COLUMNS", "MOST", "USER", "Wanted", "controls", "rows", "show"]
 
@@ -43,7 +44,7 @@ COLUMNS: Final = {
     "p": st.column_config.TextColumn(width=84, help="Valid for all looks so far"),
     "q": st.column_config.TextColumn(width=84, help="After the gate and Benjamini-Hochberg"),
     "n": st.column_config.NumberColumn(
-        format="localized", width=58, help="Events scanned; of segments and everybody, days"
+        format="localized", width=58, help="Events scanned; of segments and everybody days, but of categories sessions"
     ),
     "likelihood": st.column_config.TextColumn(width=96, help="By the shape of the metric"),
     "flagged": st.column_config.CheckboxColumn(width=64),
@@ -147,8 +148,8 @@ def rows(frame: pl.DataFrame) -> pl.DataFrame:
             "change": words.effect(row["effect"], row["likelihood"]), "interval": words.effect_limits(row),
             "matters": None if row["practical"] is None else 100 * row["practical"],
             "changed": row["changed_at"].date() if row["flagged"] and row["changed_at"] else None,
-            "before": words.mean(row["before_mean"], row["before_n"], row["metric"], row["level"]),
-            "after": words.mean(row["after_mean"], row["after_n"], row["metric"], row["level"]),
+            "before": words.mean(row["before_mean"], row["before_n"], row["metric"], words.counted(row)),
+            "after": words.mean(row["after_mean"], row["after_n"], row["metric"], words.counted(row)),
             "p": words.p(row["p_value"]), "q": words.p(row["q_value"]), "n": row["events"],
             "likelihood": row["likelihood"], "flagged": row["flagged"],
             "follows": one_line(row["explained_by"], 60) or None,
@@ -201,9 +202,10 @@ def _measured(measured: pl.DataFrame) -> None:
     with st.expander("What is measured, and how", icon=":material/straighten:"):
         st.dataframe(
             measured.select(
-                pl.col("metric").map_elements(words.title, return_dtype=pl.String), "level", "likelihood",
-                pl.col("reason").map_elements(lambda text: one_line(text, 200), return_dtype=pl.String), "threshold",
-                "events", "ignored", "subjects", "scanned", "flagged", "too_few", "missing_median", "explained",
+                each(measured["metric"], words.title, pl.String), "level", "likelihood",
+                each(measured["reason"], partial(one_line, limit=200), pl.String),
+                pl.when(pl.col("likelihood") != "embedding").then("threshold").alias("threshold"), "events",
+                "ignored", "subjects", "scanned", "flagged", "too_few", "missing_median", "explained",
             ),
             hide_index=True, height=tables.height(measured.height), key="drift-measured", placeholder="",
             alt=f"{measured.height} metrics with their likelihood and how many subjects were scanned",

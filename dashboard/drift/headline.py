@@ -43,9 +43,9 @@ def show(run: dict[str, Any], measured: pl.DataFrame, incidents: Mapping[State, 
     looked = run.get("refreshed_at")
     since = f", users that looked changed again {fmt.relative(looked, now)}" if looked is not None else ""
     st.caption(
-        f"As of {fmt.moment(run['found_at'], seconds=False)} ({fmt.relative(run['found_at'], now)}{since}), on all events "
-        "held; the sidebar's filters do not apply. p-values hold for every look so far; q-values are after the gate "
-        f"and Benjamini-Hochberg at {fmt.percent(run['false_discovery_rate'])}."
+        f"As of {fmt.when(run['found_at'], seconds=False)} ({fmt.relative(run['found_at'], now)}{since}), on all "
+        "events held; the sidebar's filters do not apply. p-values hold for every look so far; q-values are after the "
+        f"gate and Benjamini-Hochberg at {fmt.percent(run['false_discovery_rate'])}."
     )
 
 

@@ -1,5 +1,6 @@
 """Users by weeks: where on the calendar a metric moved for whom, the surest changes first, page by page."""
 
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -14,12 +15,18 @@ from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from dashboard.ui.theme import Theme
 from store import drift
+from store.drift_events import WORDS
+from store.frames import each
 
 __all__ = ["MOST_PAGES", "PAGE_SIZE", "show"]
 
 PAGE_SIZE: Final = 25
 MOST_PAGES: Final = 20
 _WEEKS: Final = 16
+_OF_TEXTS: Final = (
+    " Every word has a fixed place from 0 to 1, and a week's mean is that of its words: a colour says that other words "
+    "were used, not which."
+)
 
 
 def show(measured: pl.DataFrame, theme: Theme) -> None:
@@ -57,10 +64,11 @@ def _draw(frame: pl.DataFrame, listed: list[str], metric: str, theme: Theme, sub
         f"{fmt.plural(subjects, 'user')}{shown}; the surest changes first. Colour: a week's mean against the user's "
         "own mean, in standard errors of a week's mean, orange below and blue above; that is no test, and nothing is "
         f"taken off for what everybody did that week. A ring: fewer than {FEW} events, or all the same. A dot: none."
+        + (_OF_TEXTS if metric == WORDS else "")
     )
     with st.expander("As a table", icon=":material/table:"):
         said = frame.select(
-            pl.col("user_id").map_elements(lambda name: one_line(name, 80), return_dtype=pl.String).alias("user"),
+            each(frame["user_id"], partial(one_line, limit=80), pl.String).alias("user"),
             pl.col("week").cast(pl.Date), "mean", "n", pl.col("z").alias("standard errors from usual"),
         )  # fmt: skip
         st.dataframe(

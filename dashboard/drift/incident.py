@@ -77,7 +77,7 @@ def _head(found: dict[str, Any], now: datetime) -> None:
             + ". "
         )
     st.text(
-        f"{scope}. {affected}Changed {fmt.moment(found['changed_at'], seconds=False)} "
+        f"{scope}. {affected}Changed {fmt.when(found['changed_at'], seconds=False)} "
         f"({found['changed_from']:%Y-%m-%d} to {found['changed_to']:%Y-%m-%d})."
     )
     again = f", reopened {fmt.plural(found['reopened'], 'time')}" if found["reopened"] else ""
@@ -109,10 +109,10 @@ def _moved(incident_id: str, theme: Theme) -> None:
     st.dataframe(
         pl.DataFrame(rows, schema_overrides={"at": frame.schema["moved_at"]}), hide_index=True, key="incident-metrics",
         height=tables.height(frame.height), alt=f"{frame.height} metrics with their means before and after",
-        column_config={
+        column_config=fmt.columns({
             "at": st.column_config.DatetimeColumn("moved at (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "users": st.column_config.NumberColumn(format="localized"),
-        },
+        }),
     )  # fmt: skip
     st.caption(
         "Middle of the users' change points, the line from the first to the third quarter of them. Diamonds: what was "
@@ -145,8 +145,8 @@ def _affected_table(frame: pl.DataFrame) -> None:
     rows = [
         {
             "who": words.subject(row), "metric": words.title(row["metric"]), "changed": row["changed_at"],
-            "before": words.mean(row["before_mean"], row["before_n"], row["metric"], row["level"]),
-            "after": words.mean(row["after_mean"], row["after_n"], row["metric"], row["level"]),
+            "before": words.mean(row["before_mean"], row["before_n"], row["metric"], words.counted(row)),
+            "after": words.mean(row["after_mean"], row["after_n"], row["metric"], words.counted(row)),
             "q": words.p(row["q_value"]),
         }
         for row in frame.to_dicts()
@@ -155,10 +155,10 @@ def _affected_table(frame: pl.DataFrame) -> None:
         pl.DataFrame(rows, schema_overrides={"changed": frame.schema["changed_at"]}), hide_index=True,
         height=tables.height(frame.height), key="incident-affected", on_select="rerun", selection_mode="single-row",
         alt=f"{frame.height} findings of this incident, the largest effects first",
-        column_config={
+        column_config=fmt.columns({
             "who": st.column_config.TextColumn(pinned=True, width=190),
             "changed": st.column_config.DatetimeColumn("changed at (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
     )  # fmt: skip
     chosen = event["selection"]["rows"]
     if chosen and chosen[0] < frame.height and frame["user_id"][chosen[0]] is not None:
@@ -179,5 +179,5 @@ def _history(incident_id: str) -> None:
                 with st.container(horizontal=True, vertical_alignment="center"):
                     st.badge(row["kind"], color="gray")
                     st.text(text.one_line(row["actor"], 80), width="content")
-                    st.caption(fmt.moment(row["occurred_at"], seconds=False), width="content")
+                    st.caption(fmt.when(row["occurred_at"], seconds=False), width="content")
                 text.line(row["text"][:2_000])

@@ -43,7 +43,7 @@ def show(now: datetime) -> None:
     event: Any = st.dataframe(
         rows(frame, now), key="incidents", hide_index=True, on_select="rerun", selection_mode="single-row",
         height=tables.height(frame.height), placeholder="", alt=f"{frame.height} incidents, those that wait first",
-        column_config={
+        column_config=fmt.columns({
             "incident": st.column_config.TextColumn(pinned=True, width=270),
             "state": st.column_config.TextColumn(width=110),
             "cause": st.column_config.TextColumn("suspected cause", width=120),
@@ -54,7 +54,7 @@ def show(now: datetime) -> None:
             "users": st.column_config.TextColumn("users flagged alone", width=130),
             "opened": st.column_config.TextColumn(width=90), "seen": st.column_config.TextColumn("last seen", width=90),
             "reopened": st.column_config.NumberColumn(width=76),
-        },
+        }),
     )  # fmt: skip
     st.caption("Select a row to open an incident.")
     export.download(frame, "incidents", "incidents-export")

@@ -83,7 +83,7 @@ def _answer(run: dict[str, Any], frame: pl.DataFrame, now: datetime) -> None:
     else:
         st.markdown(f"**No change is seen in {fmt.plural(run['models'], 'model')}.**")
     st.caption(
-        f"As of {fmt.moment(run['found_at'], seconds=False)} ({fmt.relative(run['found_at'], now)}): "
+        f"As of {fmt.when(run['found_at'], seconds=False)} ({fmt.relative(run['found_at'], now)}): "
         f"{fmt.plural(run['scanned'], 'figure')} scanned"
         + (f"; of {fmt.plural(few, 'model')} some have not enough data" if few else "")
         + ". The traffic is taken out (same tasks and languages), and what the other models did at the time."
@@ -95,14 +95,14 @@ def _table(frame: pl.DataFrame) -> None:
     st.dataframe(
         rows(ordered), hide_index=True, height=tables.height(frame.height), key="model-changes", placeholder="",
         alt=f"{frame.height} figures of models with their values before and after",
-        column_config={
+        column_config=fmt.columns({
             "model": st.column_config.TextColumn(pinned=True, width=160),
             "figure": st.column_config.TextColumn(width=150),
             "interval": st.column_config.TextColumn("95 % interval", width=140),
             "changed": st.column_config.DatetimeColumn("changed at", format="YYYY-MM-DD", timezone="UTC", width=96),
             "e": st.column_config.NumberColumn(format="%.3g", help="Evidence of all figures of a model together"),
             "n": st.column_config.NumberColumn(format="localized", help="Answers, or samples of probes"),
-        },
+        }),
     )  # fmt: skip
     export.download(frame, "model changes", "model-changes-export")
 
@@ -153,7 +153,7 @@ def _anchoring(now: datetime) -> None:
         for row in anchors.head(20).iter_rows(named=True):
             st.text(
                 clean(
-                    f"{one_line(row['model'], 80)}, from {fmt.moment(row['anchored_at'], seconds=False)}: "
+                    f"{one_line(row['model'], 80)}, from {fmt.when(row['anchored_at'], seconds=False)}: "
                     f"{one_line(row['reason'], 300)} ({one_line(row['noted_by'], 80)})"
                 )
             )
@@ -179,7 +179,7 @@ def _anchor() -> None:
         model_anchors.anchor(
             store, model, anchored_at=moment, reason=str(read["anchor-reason"] or ""), operator=operator()
         )
-        return f"From {fmt.moment(moment, seconds=False)} on {one_line(model, 80)} is compared with itself since then."
+        return f"From {fmt.when(moment, seconds=False)} on {one_line(model, 80)} is compared with itself since then."
 
     perform(work)
 

@@ -1,6 +1,7 @@
 """What was done and when: known change points that explain findings, and the form to note one."""
 
 from datetime import UTC, datetime, time
+from functools import partial
 from typing import Any, Final
 
 import polars as pl
@@ -10,8 +11,10 @@ from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import export
+from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from store import interventions, overview, users
+from store.frames import each
 from store.interventions import KINDS, Note
 
 __all__ = ["show"]
@@ -61,17 +64,17 @@ def _list(known: pl.DataFrame) -> None:
         shown.select(
             pl.col("happened_at"), "kind",
             *(
-                pl.col(name).map_elements(lambda text: one_line(text, 120), return_dtype=pl.String)
+                each(shown[name], partial(one_line, limit=120), pl.String)
                 for name in ("title", "agent", "segment")
             ),
             "origin",
         ),
         hide_index=True, height=tables.height(shown.height), key="known-changes", placeholder="",
         alt=f"{shown.height} known changes, the latest first",
-        column_config={
+        column_config=fmt.columns({
             "happened_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "title": st.column_config.TextColumn("what was done", width=320),
-        },
+        }),
     )  # fmt: skip
     if known.height > _MOST:
         st.caption(f"The latest {_MOST} of {known.height:,}.")

@@ -129,7 +129,7 @@ def _row(row: dict[str, Any], now: datetime, holding: set[int]) -> dict[str, Any
         "metric": None if row["metric"] is None else words.title(row["metric"]),
         "reason": text.one_line(row["reason"], 300), "by": text.one_line(row["applied_by"], 80),
         "ordered by": text.one_line(row["ordered_by"], 80), "rule": row["rule_id"],
-        "at (UTC)": fmt.moment(row["applied_at"], seconds=False),
+        "at (UTC)": fmt.when(row["applied_at"], seconds=False),
     }  # fmt: skip
 
 

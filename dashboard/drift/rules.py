@@ -62,7 +62,7 @@ def _rule(row: dict[str, Any]) -> None:
     with st.container(border=True, gap="xsmall", key=f"rule-{number}"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.badge(row["state"], color="green" if on else "gray")
-            st.caption(f"set {fmt.moment(row['set_at'], seconds=False)} by", width="content")
+            st.caption(f"set {fmt.when(row['set_at'], seconds=False)} by", width="content")
             st.text(text.one_line(row["set_by"], 80), width="content")
         text.line(sentence(row))
         if on:

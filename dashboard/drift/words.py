@@ -13,10 +13,11 @@ from pipelines.drift.metrics import Metric
 from store.errors import NotFound
 
 __all__ = [
-    "effect", "effect_limits", "few", "identity", "known", "mean", "number", "p", "subject", "title", "towards", "unit",
+    "counted", "effect", "effect_limits", "few", "identity", "known", "mean", "number", "p", "subject", "title",
+    "towards", "unit",
 ]  # fmt: skip
 
-_SHORT: Final = {"standard deviations": "sd"}
+_SHORT: Final = {"standard deviations": "sd", "texts": "place of words"}
 
 
 def known(name: str) -> Metric | None:
@@ -88,10 +89,18 @@ def number(value: float | None, metric: str = "") -> str:
     return f"{said} {named}" if named else said
 
 
-def mean(value: float | None, n: int | None, metric: str, level: str = "user") -> str:
-    """A mean with its n in the metric's unit: 0.82, n 34; of segments and everybody, n counts days."""
+def counted(finding: dict[str, Any]) -> str:
+    """What n counts where that is not events: days of segments and everybody, but of categories sessions."""
+    if finding["level"] == "user":
+        return ""
+    found = known(finding["metric"])
+    return " sessions" if found is not None and found.likelihood == "categorical" else " days"
+
+
+def mean(value: float | None, n: int | None, metric: str, counted: str = "") -> str:
+    """A mean with its n in the metric's unit: 0.82, n 34; `counted` of `counted`."""
     said = "" if value is None else f"{number(value, metric)}, "
-    return fmt.NONE if n is None else f"{said}n {n:,}{'' if level == 'user' else ' days'}"
+    return fmt.NONE if n is None else f"{said}n {n:,}{counted}"
 
 
 def towards(metric: str, effect: float | None) -> Literal["better", "worse", "neither"]:

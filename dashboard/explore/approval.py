@@ -61,14 +61,14 @@ def history(agent: str) -> None:
             "state", pl.col("decided_by").alias("by"), pl.col("decided_at").alias("decided"),
         ),
         hide_index=True, height=tables.height(frame.height),
-        column_config={
+        column_config=fmt.columns({
             **{
                 name: st.column_config.DatetimeColumn(f"{name} (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC")
                 for name in ("recommended", "decided")
             },
             **{name: st.column_config.NumberColumn(format="percent") for name in ("rate", "lower", "upper")},
             "n": st.column_config.NumberColumn(format="localized", help="Traces with signals behind the estimate"),
-        },
+        }),
         alt=f"{frame.height} recommendations",
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def _rates(waiting: dict[str, Any] | None, applied: dict[str, Any] | None, now: 
         right.metric("applied", fmt.percent(applied["rate"]))
         right.caption(
             f"{fmt.percent(applied['lower'])} to {fmt.percent(applied['upper'])}, n {applied['decisions']:,}, since "
-            f"{fmt.moment(applied['decided_at'], seconds=False)}, by {text.markdown_safe(applied['decided_by'] or '')}"
+            f"{fmt.when(applied['decided_at'], seconds=False)}, by {text.markdown_safe(applied['decided_by'] or '')}"
         )
 
 

@@ -50,7 +50,7 @@ def _one(agent: str, arm: dict[str, Any]) -> None:
                 st.badge("discovered in traces", icon=":material/search:", color="gray")
         st.text(
             f"{clean(arm['state_reason'] or 'No reason was given')}, by {clean(arm['state_by'])}, last changed "
-            f"{fmt.moment(arm['updated_at'], seconds=False)}"
+            f"{fmt.when(arm['updated_at'], seconds=False)}"
         )
         with st.form(f"arm_state_form_{agent}_{name}", border=False):
             st.selectbox(

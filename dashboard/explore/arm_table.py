@@ -47,7 +47,7 @@ def show(agent: str, theme: Theme) -> None:
     else:
         _figure(listed, known, theme)
         st.caption(
-            f"Posteriors as of the last fit, {fmt.moment(held.built_at, seconds=False)}, policy version {held.version}. "
+            f"Posteriors as of the last fit, {fmt.when(held.built_at, seconds=False)}, policy version {held.version}. "
             "P(best) is among enabled and shadow arms. Intervals are for comparing arms: what is not known of the "
             "scale, which they share, is left out; the page Rewards has it."
         )
@@ -119,7 +119,7 @@ def _answer(
     for row in off.iter_rows(named=True):
         with st.container(border=True, gap="xsmall"):
             st.badge("switched off by Trimtab", icon=":material/power_off:", color="red")
-            st.text(f"{one_line(row['arm'], 80)}, {fmt.moment(row['updated_at'], seconds=False)}")
+            st.text(f"{one_line(row['arm'], 80)}, {fmt.when(row['updated_at'], seconds=False)}")
             st.text(clean(row["state_reason"] or "No reason was kept."))
 
 

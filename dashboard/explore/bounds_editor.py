@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from pipelines.exploration import bounds
 from store import exploration
@@ -96,10 +97,10 @@ def _of_unit(agent: str, stated: pl.DataFrame) -> None:
             "cap", "dial", pl.col("updated_by").alias("by"), pl.col("updated_at").alias("since"),
         ),
         hide_index=True, height=tables.height(own.height), alt=f"{own.height} bounds of segments and users",
-        column_config={
+        column_config=fmt.columns({
             **{field: st.column_config.NumberColumn(format="percent") for field in ("floor", "cap")},
             "since": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
     )  # fmt: skip
 
 

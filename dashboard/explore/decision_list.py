@@ -7,7 +7,9 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.feel.glossary import meaning
 from dashboard.learn import tables
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, one_line
 from store import decisions
@@ -22,11 +24,11 @@ def show(agent: str, now: datetime) -> None:
     frame = data.fresh(decisions.recent, agent, _RECENT)
     if frame.is_empty():
         return
-    st.subheader("Latest decisions", anchor=False)
+    st.subheader("Latest decisions", anchor=False, help=meaning("decision"))
     event: Any = st.dataframe(
         rows(frame), key=f"decisions_{agent}", hide_index=True, on_select="rerun", selection_mode="single-row",
         height=tables.height(frame.height), placeholder="", alt=f"The latest {frame.height} decisions",
-        column_config={
+        column_config=fmt.columns({
             "at": st.column_config.DatetimeColumn("at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=140),
             "arm": st.column_config.TextColumn(width=160),
             "explored": st.column_config.CheckboxColumn(width=70, help="It left the greedy arm"),
@@ -38,8 +40,9 @@ def show(agent: str, now: datetime) -> None:
             "user": st.column_config.TextColumn(width=140),
             "session": st.column_config.TextColumn(width=140),
             "note": st.column_config.TextColumn(width=240),
-        },
+        }),
     )  # fmt: skip
+    export.download(frame, f"decisions of {agent}", "decisions-export")
     chosen = event["selection"]["rows"]
     place = chosen[0] if chosen and chosen[0] < frame.height else 0
     row = frame.row(place, named=True)

@@ -9,6 +9,7 @@ from dashboard.explore.guardrail_list import rows
 from dashboard.explore.guardrail_words import KINDS, SUBJECTS, THRESHOLDS, kind_words, limit_words
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import one_line
 from store import arms, guardrails
@@ -33,11 +34,11 @@ def show(agent: str) -> None:
         st.dataframe(
             frame, hide_index=True, height=tables.height(frame.height), placeholder="",
             alt=f"{frame.height} guardrails",
-            column_config={
+            column_config=fmt.columns({
                 "what": st.column_config.TextColumn("guardrail", pinned=True, width=190),
                 "violations": st.column_config.NumberColumn(format="localized"),
                 "since": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
-            },
+            }),
         )  # fmt: skip
         _switch(agent, held.to_dicts())
     with st.expander("Define a guardrail", icon=":material/add:", expanded=held.is_empty()):

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.explore.guardrail_words import kind_words, limit_words
+from dashboard.feel.glossary import meaning
 from dashboard.learn import figures, tables
 from dashboard.ui import format as fmt
 from dashboard.ui import states
@@ -46,7 +47,7 @@ def rows(held: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
 
 def violations(agent: str, now: datetime) -> None:
     """What was done against guardrails, newest first, each with its trace."""
-    st.subheader("Violations", anchor=False)
+    st.subheader("Violations", anchor=False, help=meaning("guardrail"))
     found = data.query(guardrails.violations, agent=agent, limit=_SHOWN)
     if found.is_empty():
         st.caption("None was found. Traces are audited every minute against the guardrails that are on.")
@@ -86,10 +87,10 @@ def _more(found: pl.DataFrame) -> None:
         ),
         key="violations-table", hide_index=True, on_select="rerun", selection_mode="single-row",
         height=tables.height(found.height), placeholder="", alt=f"{found.height} violations",
-        column_config={
+        column_config=fmt.columns({
             "at": st.column_config.DatetimeColumn("at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=140),
             "detail": st.column_config.TextColumn(width=420),
-        },
+        }),
     )  # fmt: skip
     st.caption("Select a row to open its trace." + (f" The newest {_SHOWN}." if found.height == _SHOWN else ""))
     chosen = event["selection"]["rows"]
@@ -131,13 +132,13 @@ def floors(agent: str, theme: Theme) -> None:
             ]
         ),
         hide_index=True, height=tables.height(newest.height), alt=f"The newest look of {newest.height} floors at arms",
-        column_config={
+        column_config=fmt.columns({
             "estimate": st.column_config.NumberColumn(
                 "arm against baseline", format="%+.4f", help="Above 0: the arm is better"
             ),
             "limits": st.column_config.TextColumn("99 % limits, every look", width=190),
             "looked": st.column_config.DatetimeColumn("looked (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
     )  # fmt: skip
 
 

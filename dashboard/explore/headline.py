@@ -45,7 +45,7 @@ def across(agents: list[str], now: datetime) -> None:
     for row in off.head(_SHOWN).iter_rows(named=True):
         st.text(
             f"Off: {text.one_line(row['agent'], 60)}, {text.one_line(row['arm'], 60)}, since "
-            f"{fmt.moment(row['updated_at'], seconds=False)}. {text.one_line(row['state_reason'], 300)}"
+            f"{fmt.when(row['updated_at'], seconds=False)}. {text.one_line(row['state_reason'], 300)}"
         )
     if off.height > _SHOWN:
         st.caption(f"{off.height - _SHOWN} more in the tab Arms.")
@@ -63,7 +63,7 @@ def one_agent(agent: str, now: datetime) -> None:
         with st.container(border=True, height="stretch", gap="xsmall"):
             if applied.height:
                 st.metric("Applied rate", fmt.percent(applied["rate"][0]))
-                st.caption(f"since {fmt.moment(applied['decided_at'][0], seconds=False)}")
+                st.caption(f"since {fmt.when(applied['decided_at'][0], seconds=False)}")
             else:
                 st.metric("Applied rate", fmt.NONE)
                 st.caption(f"{fmt.percent(exploration.RATE_WITHOUT_DECISION)} holds until one is applied")

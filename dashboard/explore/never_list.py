@@ -46,9 +46,9 @@ def _table(held: pl.DataFrame) -> None:
             ]
         ),
         hide_index=True, height=tables.height(held.height), alt=f"{held.height} entries of the never-explore list",
-        column_config={
+        column_config=fmt.columns({
             "since": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC")
-        },
+        }),
     )  # fmt: skip
 
 

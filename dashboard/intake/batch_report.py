@@ -79,7 +79,7 @@ def _facts(batch: dict[str, Any], report: dict[str, Any]) -> None:
     ended = state if took is None else f"{state} in {fmt.duration(took)}"
     facts = [
         "live data of one day" if batch["format"] == LIVE_FORMAT else ended,
-        f"received {fmt.moment(batch['received_at'])}",
+        f"received {fmt.when(batch['received_at'])}",
         f"source {batch['source']}" if batch["source"] else "",
         f"new: {fmt.plural(batch['traces'], 'trace')}, {fmt.plural(batch['spans'], 'span')}, "
         f"{fmt.plural(batch['signals'], 'signal')}",

@@ -10,8 +10,8 @@ from dashboard.intake.guidance import STATES
 from dashboard.intake.places import BATCH
 from dashboard.intake.tables import height
 from dashboard.runtime import Runtime
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line
 from store import batches
 
@@ -55,6 +55,7 @@ def batches_panel(runtime: Runtime) -> None:
     batch_id = chosen if chosen in numbers else numbers[0]
     with table:
         _table(frame, numbers, numbers.index(batch_id))
+        export.download(frame.drop("staging_dir", strict=False), "batches", "batches-export")
     report_panel(runtime.store, batch_id)
 
 
@@ -74,7 +75,7 @@ def _table(frame: pl.DataFrame, numbers: list[int], place: int) -> None:
         selection_default={"selection": {"rows": [place]}},
         height=height(frame.height),
         placeholder="",
-        column_config=_COLUMNS,
+        column_config=fmt.columns(_COLUMNS),
         alt="Batches with what became of their records",
     )
 

@@ -7,8 +7,10 @@ import streamlit as st
 
 from dashboard.access import gate
 from dashboard.access.actor import permit
+from dashboard.feel import finished
 from dashboard.intake.tables import height, shown
 from dashboard.runtime import Runtime
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, line, markdown_safe
 from store import job_runs
@@ -130,7 +132,7 @@ def _when(runtime: Runtime, name: str, latest: dict[str, Any] | None) -> str:
             parts.append(f"attempt {latest['attempt']}")
     if runtime.scheduler is not None and (latest is None or latest["status"] != "running"):
         following = runtime.scheduler.next_run(name)
-        due = "now" if following <= now else f"at {following:%H:%M:%S} UTC"
+        due = "now" if following <= now else f"at {fmt.when(following)}"
         parts.append(f"{'tried again' if latest and latest['status'] == 'failed' else 'next'} {due}, if there is work")
     return ", ".join(parts)
 
@@ -138,7 +140,7 @@ def _when(runtime: Runtime, name: str, latest: dict[str, Any] | None) -> str:
 def _run(runtime: Runtime, name: str) -> None:
     try:
         permit("reviewer", "Running a job")
-        runtime.runner.start(name)
+        finished.started(runtime.runner.start(name))
     except (JobError, Forbidden) as error:
         st.session_state[_PROBLEM] = str(error)
 
@@ -164,9 +166,10 @@ def _history(runtime: Runtime) -> None:
         selection_mode="single-row",
         height=height(frame.height),
         placeholder="",
-        column_config=_COLUMNS,
+        column_config=fmt.columns(_COLUMNS),
         alt="Runs of jobs, newest first",
     )
+    export.download(frame, "runs of jobs", "runs-export")
     selected = event["selection"]["rows"]
     if selected and selected[0] < frame.height:
         _one(frame.row(selected[0], named=True))

@@ -38,7 +38,7 @@ def mappings_panel(runtime: Runtime) -> None:
     mapping = Mapping.from_json(row["mapping"])
     st.markdown(
         f"Each row is **{KINDS[mapping.kind]}**. Saved {fmt.relative(row['updated_at'], runtime.clock.now())}, "
-        f"{fmt.moment(row['updated_at'], seconds=False)}."
+        f"{fmt.when(row['updated_at'], seconds=False)}."
     )
     mapping_table(mapping)
     with st.container(horizontal=True):

@@ -5,6 +5,7 @@ from typing import Final
 import streamlit as st
 
 from dashboard.intake.tables import height, shown
+from dashboard.ui import format as fmt
 from pipelines.ingest.inspection import Inspection
 
 __all__ = ["preview"]
@@ -36,7 +37,7 @@ def preview(inspection: Inspection) -> None:
                 hide_index=True,
                 height=height(min(rows.height, _ROWS)),
                 placeholder="",
-                column_config=_TIMES,
+                column_config=fmt.columns(_TIMES),
                 alt=f"{label} of the first records",
             )
             if rows.height > _ROWS:

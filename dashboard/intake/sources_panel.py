@@ -75,7 +75,7 @@ def _source(runtime: Runtime, source: PullSource, state: PullState) -> None:
             )  # fmt: skip
         columns = st.columns(4)
         columns[0].metric("Last pull", fmt.relative(state.finished_at or state.started_at, now))
-        columns[1].metric("Newest record", fmt.relative(state.watermark, now), help=fmt.moment(state.watermark))
+        columns[1].metric("Newest record", fmt.relative(state.watermark, now), help=fmt.when(state.watermark))
         columns[2].metric("Rows brought", fmt.count(state.rows), help=f"The latest run: {fmt.count(state.last_rows)}.")
         columns[3].metric("Next pull", _next(source, state, now))
         if state.progress is not None and not state.error:

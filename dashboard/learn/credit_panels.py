@@ -90,7 +90,7 @@ def _about(run: dict[str, Any]) -> None:
     notes = json.loads(run["notes"])
     model = f"reward model {run['reward_model_id']}" + ("" if run["active"] else ", which is not the one in use")
     st.caption(
-        f"As of {fmt.moment(run['computed_at'], seconds=False)}, code {run['code_version']}: credit of {run['steps']:,} "
+        f"As of {fmt.when(run['computed_at'], seconds=False)}, code {run['code_version']}: credit of {run['steps']:,} "
         f"steps of {run['traces']:,} traces, {run['informative']:,} of them with signals of their own, which alone "
         f"tell steps apart. Divides the rewards of {model}."
     )

@@ -59,7 +59,7 @@ def _summary(run: dict[str, Any]) -> None:
     known = run["bad"] - run["unknown"] - run["explored"]
     st.text(
         f"{run['bad']:,} of {fmt.plural(run['traces'], 'trace')} went badly: {known:,} with a cause, "
-        f"{run['explored']:,} deliberate exploration, {run['unknown']:,} unknown. As of {fmt.moment(run['found_at'])}."
+        f"{run['explored']:,} deliberate exploration, {run['unknown']:,} unknown. As of {fmt.when(run['found_at'])}."
     )
     config = run["parameters"].get("config", {})
     model = "no reward model" if run["reward_model_id"] is None else f"reward version {run['reward_model_id']}"

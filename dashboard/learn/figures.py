@@ -31,14 +31,14 @@ def intervals(frame: pl.DataFrame, theme: Theme, *, axis: str, highest: float | 
         },
         customdata=frame["hover"].to_list(), hovertemplate="%{customdata}<extra></extra>", showlegend=False,
     )  # fmt: skip
-    _style(figure, theme, height=46 + _ROW_PIXELS * frame.height)
+    _style(figure, theme, height=62 + _ROW_PIXELS * frame.height)
     figure.update_yaxes(
         tickmode="array", tickvals=rows, ticktext=[plotly_safe(label, 44) for label in frame["label"]],
         range=[frame.height - 0.5, -0.5], showgrid=False, tickfont={"size": 12, "color": theme.text},
     )  # fmt: skip
     figure.update_xaxes(
         title_text=axis, showgrid=True, gridcolor=theme.grid, range=None if highest is None else [0, highest],
-        title_font={"color": theme.muted, "size": 11},
+        title_font={"color": theme.muted, "size": 11}, automargin=True,
     )  # fmt: skip
     return figure
 

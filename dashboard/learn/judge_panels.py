@@ -151,12 +151,12 @@ def _spent(column: Any, label: str, value: str, limit: str, part: float, whole: 
 def _use_table(use: pl.DataFrame) -> None:
     st.dataframe(
         use.rename({"cost_usd": "cost", "seconds": "mean seconds"}), hide_index=True, height=tables.height(use.height),
-        column_config={
+        column_config=fmt.columns({
             "cost": st.column_config.NumberColumn(format="$%.4f", help="What could not be known counts in full"),
             "mean seconds": st.column_config.NumberColumn(format="%.1f", help="Of answers that were not in the cache"),
             "failed": st.column_config.NumberColumn(help="Refused, malformed, cut off, rejected or without answer"),
             "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
         alt="Questions to the model in the last 30 days by purpose",
     )  # fmt: skip
     st.caption("Questions of the last 30 days.")
@@ -179,14 +179,14 @@ def _rubric_table(known: list[Rubric], progress: pl.DataFrame) -> None:
     frame = pl.DataFrame(rows, schema_overrides={"latest": pl.Datetime("us", "UTC")}, infer_schema_length=None)
     st.dataframe(
         frame, hide_index=True, height=tables.height(frame.height),
-        column_config={
+        column_config=fmt.columns({
             "share": st.column_config.NumberColumn(format="percent", help="To be judged, where there is room"),
             "no verdict": st.column_config.NumberColumn(help="Refused, malformed, cut off, or without any text"),
             "no quote": st.column_config.NumberColumn(
                 help="The quote that the model gave does not stand in what it judged, and was dropped"
             ),
             "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
         alt=f"{frame.height} rubrics",
     )  # fmt: skip
 
@@ -206,7 +206,7 @@ def _to_label(rubric: Rubric, row: dict[str, Any]) -> None:
                 )  # fmt: skip
             st.link_button(
                 "Whole trace",
-                f"/traces?trace={quote(trace_id, safe='')}&range=all",
+                f"/traces?trace={quote(trace_id, safe='')}&range=all%20time",
                 icon=":material/account_tree:",
                 type="tertiary",
             )

@@ -41,10 +41,10 @@ def versions(theme: Theme) -> None:
     table = _side_by_side(listed, measured.filter(pl.col("held_out") == str(held_out)))
     st.dataframe(
         table, hide_index=True, height=tables.height(table.height),
-        column_config={
+        column_config=fmt.columns({
             "fitted": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
             **{name: st.column_config.TextColumn(help=_HELP[key]) for key, name in _METRICS.items()},
-        },
+        }),
         alt=f"{table.height} versions of the reward model with their metrics on held-out {held_out}",
     )  # fmt: skip
     st.caption(
@@ -180,12 +180,12 @@ def stated_weights(scopes: pl.DataFrame) -> None:
                 "reason", pl.col("set_by").alias("by"), pl.col("set_at").alias("set"),
             ),
             hide_index=True,
-            column_config={
+            column_config=fmt.columns({
                 "weight": st.column_config.ProgressColumn(
                     "stated against revealed", format="%.2f", max_value=1.0, help="1: only what people state"
                 ),
                 "set": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-            },
+            }),
             alt=f"{held.height} weights between stated and revealed preferences",
         )  # fmt: skip
     agents = ["all agents", *scopes["agent"].drop_nulls().unique().sort().to_list()]

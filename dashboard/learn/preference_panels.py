@@ -64,7 +64,7 @@ def weights(run: dict[str, Any], theme: Theme) -> None:
     st.caption(
         f"From {run['lists']:,} lists with {run['items']:,} items shown to {run['users']:,} people, who chose "
         f"{run['chosen']:,}; means over people with errors clustered by person. Only ratios and contrasts are "
-        f"identified, not the size of all weights. As of {fmt.moment(run['fitted_at'], seconds=False)}; predictive, not "
+        f"identified, not the size of all weights. As of {fmt.when(run['fitted_at'], seconds=False)}; predictive, not "
         "causal."
     )
     _agreement()

@@ -28,7 +28,8 @@ def model_card(model: dict[str, Any], parameters: dict[str, Any], versions: pl.D
         version.metric("model version", model["reward_model_id"])
         traces.metric("traces", fmt.count(model["traces"]), help=f"{observed:,} of them have signals of their own")
         signals.metric("signals used", fmt.count(model["signals"]))
-        fitted.metric("fitted", fmt.moment(model["fitted_at"], seconds=False).removesuffix(" UTC"), help="UTC")
+        day, clock, zone = fmt.when(model["fitted_at"], seconds=False).split(" ")
+        fitted.metric("fitted", f"{day} {clock}", help=zone)
         st.caption(
             f"Method: {_METHODS.get(model['method'], model['method'])}. Data version {model['data_version']:,}, code "
             f"{model['code_version']}. Every trace has a reward; those without signals get what their task predicts."
@@ -51,7 +52,9 @@ def model_card(model: dict[str, Any], parameters: dict[str, Any], versions: pl.D
             st.dataframe(
                 versions.drop("parameters", "data_version", "method").rename({"reward_model_id": "version"}),
                 hide_index=True, height=tables.height(versions.height),
-                column_config={"fitted_at": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC")},
+                column_config=fmt.columns(
+                    {"fitted_at": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC")}
+                ),
             )  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def coverage(frame: pl.DataFrame) -> None:
             pl.col("with_value").alias("with a value"), "latest",
         ),
         hide_index=True, height=tables.height(frame.height),
-        column_config={
+        column_config=fmt.columns({
             "share": st.column_config.ProgressColumn(
                 "share of traces", format="percent", max_value=1.0, help="Traces with at least one such signal"
             ),
@@ -92,7 +95,7 @@ def coverage(frame: pl.DataFrame) -> None:
             "unlinked": st.column_config.NumberColumn(help="Signals whose trace is not in the store"),
             "solicited": st.column_config.NumberColumn(help="Asked for at random, not volunteered"),
             "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
         alt=f"Coverage of {frame.height} kinds of signal",
     )  # fmt: skip
 
@@ -144,7 +147,7 @@ def lowest_tasks(cells: pl.DataFrame, *, shown: int = 50) -> None:
             "agent", pl.col("task").fill_null("no task stated"), "mean",
             pl.Series("interval", [f"{low:.2f} to {high:.2f}" for low, high in zip(lower, upper, strict=True)]),
             pl.col("raw_mean").alias("as observed"), pl.col("observed").alias("n with signals"), "traces",
-            pl.Series("open", [f"/traces?task={quote(task or '', safe='')}&range=all" for task in worst["task"]]),
+            pl.Series("open", [f"/traces?task={quote(task or '', safe='')}&range=all+time" for task in worst["task"]]),
         ),
         hide_index=True, height=tables.height(worst.height),
         column_config={

@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data
+from dashboard.feel.glossary import meaning
 from dashboard.learn import figures, tables
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
@@ -53,7 +54,7 @@ def show(agents: tuple[str, ...], theme: Theme) -> None:
     reliability(bands, theme)
     order_verdict(parameters.get("order", {}))
     known = data.query(transition_models.states, agent=chosen)
-    st.subheader("Surprising transitions", anchor=False)
+    st.subheader("Surprising transitions", anchor=False, help=meaning("surprise"))
     surprising_transitions(known, data.query(transition_models.moves, agent=chosen), model["concentration"])
     st.subheader("Surprising traces", anchor=False)
     surprising_traces(data.query(transition_models.most_surprising, agents=(chosen,)), model["traces"])
@@ -163,12 +164,12 @@ def surprising_traces(frame: pl.DataFrame, traces: int) -> None:
             pl.Series("open", [f"/traces?trace={quote(trace, safe='')}" for trace in frame["trace_id"]]),
         ),
         hide_index=True, height=tables.height(frame.height),
-        column_config={
+        column_config=fmt.columns({
             "p": st.column_config.NumberColumn(format="%.4f"),
             "mean z": st.column_config.NumberColumn(format="%.2f"),
             "seen_at": st.column_config.DatetimeColumn("seen", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "open": st.column_config.LinkColumn("", display_text="open"),
-        },
+        }),
         alt=f"The {frame.height} most surprising traces",
     )  # fmt: skip
     highest = float(frame["p_value"].tail(1)[0])
@@ -255,7 +256,7 @@ def weights(found: pl.DataFrame, theme: Theme) -> None:
 
 def _card(model: dict[str, Any], parameters: dict[str, Any]) -> None:
     st.caption(
-        f"Version {model['model_id']}, abstraction {model['abstraction']}, fitted {fmt.moment(model['fitted_at'])}, code "
+        f"Version {model['model_id']}, abstraction {model['abstraction']}, fitted {fmt.when(model['fitted_at'])}, code "
         f"{model['code_version']}; {model['traces']:,} traces, {model['steps']:,} steps, {model['states']:,} states, "
         f"prior weight κ {model['concentration']:.3g} transitions"
         + (f", of a user's own {model['user_concentration']:.3g}." if model["user_concentration"] is not None else ".")

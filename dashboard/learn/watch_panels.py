@@ -48,7 +48,7 @@ def _show(agents: tuple[str, ...]) -> None:
     st.caption(
         "Alarm: a proxy's lower limit above 0 and gold's upper limit below 0. Limits are valid at every look; the "
         f"probability that an agent ever gets a false alarm is at most {level}. Gold: solicited feedback and verified "
-        f"outcomes. As of {fmt.moment(run['watched_at'])}."
+        f"outcomes. As of {fmt.when(run['watched_at'])}."
     )
     for note in run["parameters"].get("notes", []):
         text.line(note)
@@ -74,7 +74,7 @@ def _alarms(found: pl.DataFrame) -> None:
         text.line(
             f"{row['agent']}, {row['axis']} {row['candidate']} against {row['baseline']}: {row['measure']} "
             f"{_difference(row)}, n {row['n']:,}; gold {_difference(wanted)}, n {wanted['n']:,}; since "
-            f"{fmt.moment(row['alarm_since'], seconds=False)}; {_BASIS.get(row['basis'], row['basis'])}"
+            f"{fmt.when(row['alarm_since'], seconds=False)}; {_BASIS.get(row['basis'], row['basis'])}"
         )
 
 

@@ -109,5 +109,5 @@ def _estimator(run: dict[str, Any]) -> None:
         f"Estimator: {stated.get('estimator', 'not stated')} ({stated.get('replicates', 0)} replicates), of what the "
         f"source says with what it is held against, within agents. A lower bound of what it tells about the quality "
         f"itself; compare sources with the same reference. {run['referenced']:,} of "
-        f"{fmt.plural(run['traces'], 'trace')} have a reference. As of {fmt.moment(run['measured_at'])}."
+        f"{fmt.plural(run['traces'], 'trace')} have a reference. As of {fmt.when(run['measured_at'])}."
     )

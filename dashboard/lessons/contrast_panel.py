@@ -45,7 +45,7 @@ def panel(agents: tuple[str, ...]) -> None:
             "traces that have signals, and rewards.",
         )
         return
-    st.caption(f"As of {fmt.moment(run['contrasted_at'], seconds=False)}.")
+    st.caption(f"As of {fmt.when(run['contrasted_at'], seconds=False)}.")
     with st.container(gap="xsmall"):
         for row in frame.iter_rows(named=True):
             st.text(_answer(row))

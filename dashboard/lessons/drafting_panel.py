@@ -90,10 +90,10 @@ def _record(agents: tuple[str, ...]) -> None:
             pl.col("cost_usd").alias("USD"), "model", pl.col("prompt_version").alias("prompt"),
         ),
         hide_index=True, height=tables.height(frame.height), alt=f"{frame.height} questions asked of the model",
-        column_config={
+        column_config=fmt.columns({
             "asked": st.column_config.DatetimeColumn("asked (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             "USD": st.column_config.NumberColumn(format="%.4f"),
-        },
+        }),
     )  # fmt: skip
 
 

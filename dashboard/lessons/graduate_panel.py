@@ -88,7 +88,7 @@ def _export(row: dict[str, Any]) -> None:
     number = row["export_id"]
     with st.container(border=True):
         st.text(
-            f"Export {number} of {one_line(row['agent'], 60)}, {fmt.moment(row['created_at'], seconds=False)} by "
+            f"Export {number} of {one_line(row['agent'], 60)}, {fmt.when(row['created_at'], seconds=False)} by "
             f"{clean(row['created_by'])}: {fmt.plural(len(manifest['lessons']), 'lesson')}"
         )
         for method, told in manifest["methods"].items():

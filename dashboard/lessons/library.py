@@ -6,13 +6,14 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.feel.glossary import meaning
 from dashboard.learn import tables
 from dashboard.lessons import lesson_actions, payoff
 from dashboard.lessons.findings import findings_panel
 from dashboard.lessons.reports import PAST
 from dashboard.lessons.words import scope_words, words_panel
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import clean, line, one_line
 from store import exposures, lesson_links, lesson_settings, lessons, playbooks
 from store.lesson_serving import SERVED_STATES
@@ -69,7 +70,7 @@ def panel(frame: pl.DataFrame, agents: tuple[str, ...]) -> None:
     event: Any = st.dataframe(
         _table(shown, payoff.verdicts(agents)), key=f"library_{'-'.join(chosen_states)}", hide_index=True,
         on_select="rerun", selection_mode="single-row", height=tables.height(shown.height), placeholder="",
-        column_config={
+        column_config=fmt.columns({
             "lesson": st.column_config.TextColumn(width="large"),
             "state": st.column_config.TextColumn(width=90),
             "payoff": st.column_config.TextColumn(width=105),
@@ -85,9 +86,10 @@ def panel(frame: pl.DataFrame, agents: tuple[str, ...]) -> None:
             ),
             "withheld": st.column_config.NumberColumn(format="percent", help="From so many decisions, to compare"),
             "changed": st.column_config.DatetimeColumn("changed (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
         alt=f"{shown.height} lessons with state, payoff, scope and value",
     )  # fmt: skip
+    export.download(shown, "lessons", "lessons-export")
     if event.selection.rows:
         st.query_params[_LESSON] = ids[event.selection.rows[0]]
     named = st.query_params.get(_LESSON)
@@ -147,7 +149,7 @@ def _detail(lesson: dict[str, Any]) -> None:
             words_panel(lesson, now)
             _served(lesson)
             lesson_actions.panel(lesson)
-        st.subheader("What it pays", anchor=False)
+        st.subheader("What it pays", anchor=False, help=meaning("payoff"))
         payoff.of_lesson(lesson["lesson_id"])
         _decisions(lesson["lesson_id"])
     with right:
@@ -201,11 +203,11 @@ def _decisions(lesson_id: str) -> None:
             ),
             hide_index=True, height=tables.height(rows.height), alt="Decisions that could have served the lesson",
             placeholder="",
-            column_config={
+            column_config=fmt.columns({
                 "decided": st.column_config.DatetimeColumn("decided (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
                 "probability": st.column_config.NumberColumn(format="percent", help="Of serving it, before the draw"),
                 "match": st.column_config.NumberColumn(format="%.2f"),
-            },
+            }),
         )  # fmt: skip
         st.caption("Take a decision's id to the tab Why to see why it got, or did not get, each lesson.")
 
@@ -232,7 +234,7 @@ def _history(lesson: dict[str, Any]) -> None:
         st.caption("Nobody has reviewed it yet.")
     for row in reviews.iter_rows(named=True):
         st.text(
-            f"{fmt.moment(row['reviewed_at'], seconds=False)}  {PAST.get(row['action'], row['action'])} "
+            f"{fmt.when(row['reviewed_at'], seconds=False)}  {PAST.get(row['action'], row['action'])} "
             f"(version {row['version']}) by {clean(row['operator'])}"
             + (f"\n{clean(row['reason'])}" if row["reason"] else "")
         )
@@ -242,5 +244,5 @@ def _history(lesson: dict[str, Any]) -> None:
     texts = data.query(lessons.versions, lesson_id)
     st.markdown("**Texts**")
     for row in texts.iter_rows(named=True):
-        with st.expander(f"Version {row['version']}, {fmt.moment(row['created_at'], seconds=False)}"):
+        with st.expander(f"Version {row['version']}, {fmt.when(row['created_at'], seconds=False)}"):
             line(f"{row['title']}\n\nBy {row['author']}\n\nWhen: {row['when_text']}\n\nDo: {row['do_text']}")

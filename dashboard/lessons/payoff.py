@@ -5,11 +5,11 @@ from typing import Any, Final
 import polars as pl
 import streamlit as st
 
-from dashboard import data
+from dashboard import charts, data
 from dashboard.learn import figures, tables
 from dashboard.lessons.words import titles
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.lessons.payoff.measure import per_gain
@@ -66,7 +66,7 @@ def panel(agents: tuple[str, ...], theme: Theme) -> None:
         )
         return
     st.caption(
-        f"As of {fmt.moment(run['found_at'], seconds=False)}. Served minus withheld at random, by the doubly robust "
+        f"As of {fmt.when(run['found_at'], seconds=False)}. Served minus withheld at random, by the doubly robust "
         "estimate; intervals hold at every look. Points are hundredths of the outcome's range of 0 to 1."
     )
     lessons_only = frame.filter(kind="lesson").with_columns(
@@ -74,6 +74,7 @@ def panel(agents: tuple[str, ...], theme: Theme) -> None:
     )
     _figure(lessons_only, theme)
     _table(lessons_only)
+    export.download(lessons_only, "payoffs", "payoffs-export")
     _controls(frame)
 
 
@@ -85,7 +86,7 @@ def of_lesson(lesson_id: str) -> None:
         return
     run = data.query(payoffs.latest_run)
     if run is not None:
-        st.caption(f"As of {fmt.moment(run['found_at'], seconds=False)}. Served minus withheld at random.")
+        st.caption(f"As of {fmt.when(run['found_at'], seconds=False)}. Served minus withheld at random.")
     top = _headline_rows(frame, ())
     for row in top.iter_rows(named=True):
         st.markdown(f"**{row['verdict'].capitalize()}**")
@@ -107,12 +108,12 @@ def of_lesson(lesson_id: str) -> None:
                     ]
                 ),
                 hide_index=True, height=tables.height(past.height), placeholder="", alt="Earlier measurements",
-                column_config={
+                column_config=fmt.columns({
                     "measured": st.column_config.DatetimeColumn(
                         "measured (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"
                     ),
                     "effect": _WITH_INTERVAL,
-                },
+                }),
             )  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def _figure(frame: pl.DataFrame, theme: Theme) -> None:
     figure = figures.intervals(pl.DataFrame(rows), theme, axis="points", highest=None)
     figure.add_vline(x=0, line={"color": theme.muted, "width": 1, "dash": "dot"})
     said = "; ".join(f"{row['title']}: {sentence(row)}" for row in drawn.head(5).iter_rows(named=True))
-    st.plotly_chart(figure, key="payoff_figure", config={"displayModeBar": False}, alt=f"Payoffs. {said}")
+    st.plotly_chart(figure, key="payoff_figure", config=charts.CONFIG, alt=f"Payoffs. {said}")
     if known.height > _DRAWN:
         st.caption(f"The {_DRAWN} largest of {known.height}; the table has all.")
 

@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.feel.glossary import meaning
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import PAST, playbooks_now
@@ -68,7 +69,7 @@ def _now(held: Playbook) -> None:
         f"tokens in the block, {held.settings.token_budget:,} fit in an answer."
     )
     st.caption(
-        f"Since {fmt.moment(held.created_at, seconds=False)}. {held.settings.empty_share * 100:g} % of decisions get "
+        f"Since {fmt.when(held.created_at, seconds=False)}. {held.settings.empty_share * 100:g} % of decisions get "
         "no lesson at all, to compare with."
     )
     if held.settings.off:
@@ -112,7 +113,7 @@ def _kill_button(agent: str, name: str, off: bool) -> None:
 
 
 def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
-    st.subheader("Versions", anchor=False)
+    st.subheader("Versions", anchor=False, help=meaning("playbook"))
     names = titles()
     st.dataframe(
         versions.select(
@@ -125,10 +126,14 @@ def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
         hide_index=True,
         height=tables.height(versions.height),
         placeholder="",
-        column_config={
-            "because of": st.column_config.TextColumn(width="large"),
-            "written": st.column_config.DatetimeColumn("written (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
-        },
+        column_config=fmt.columns(
+            {
+                "because of": st.column_config.TextColumn(width="large"),
+                "written": st.column_config.DatetimeColumn(
+                    "written (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC"
+                ),
+            }
+        ),
         alt=f"{versions.height} versions of the playbook",
     )
     if versions.height < 2:

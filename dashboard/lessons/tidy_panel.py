@@ -42,7 +42,7 @@ def panel(agents: tuple[str, ...]) -> None:
             "other or have no effect. It proposes; you decide.",
         )
         return
-    st.caption(f"As of {fmt.moment(run['found_at'], seconds=False)}: {markdown_safe(run['message'])}")
+    st.caption(f"As of {fmt.when(run['found_at'], seconds=False)}: {markdown_safe(run['message'])}")
     if frame.is_empty():
         states.nothing("Nothing to tidy", "No proposal of the last run waits for you.")
     names = titles()
@@ -123,8 +123,8 @@ def _decided(names: dict[str, str]) -> None:
             kept = f" into “{one_line(names.get(row['keep_id'], row['keep_id']), 60)}”" if row["keep_id"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.text(
-                    f"{fmt.moment(row['decided_at'], seconds=False)}  {row['state']} by {clean(row['decided_by'] or '')}: "
-                    f"{row['kind']}{kept}, {_cause(row)}"
+                    f"{fmt.when(row['decided_at'], seconds=False)}  {row['state']} by {clean(row['decided_by'] or '')}:"
+                    f" {row['kind']}{kept}, {_cause(row)}"
                 )
                 if row["state"] == "approved":
                     st.button("Undo", key=f"tidy_undo_{row['proposal_id']}", on_click=_undo, args=(row["proposal_id"],))

@@ -15,7 +15,7 @@ from store import notices
 
 __all__ = ["badge", "draw"]
 
-_SHOWN: Final = 5
+_SHOWN: Final = 3
 _PAGES: Final = frozenset(
     ("data", "drift", "exploration", "lessons", "overview", "review", "rewards", "settings", "traces", "users")
 )
@@ -30,7 +30,7 @@ def badge() -> None:
 
 def draw() -> None:
     """The open notices, the gravest first; nothing when none is open."""
-    rows = data.fresh(notices.open_)
+    rows = data.query(notices.open_)
     if rows.is_empty():
         return
     with st.container(border=True):
@@ -45,21 +45,26 @@ def draw() -> None:
 
 def _one(row: Mapping[str, Any]) -> None:
     # As text, not Markdown: what it says may quote names and addresses that somebody else chose.
-    seen = f"{row['posted_at']:%Y-%m-%d %H:%M} UTC{times(row['times'])}"
-    st.caption(f"{ICONS[row['severity']]} {row['severity'].capitalize()}, {seen}")
-    line(one_line(row["title"], 200))
-    if row["text"]:
-        line(row["text"])
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if row["page"] in _PAGES:
-            st.page_link(
-                f"views/{row['page']}.py", label="Open", icon=":material/open_in_new:",
-                query_params=json.loads(row["query"]),
+    with st.container(gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(
+                f"{ICONS[row['severity']]} {row['severity'].capitalize()}, "
+                f"{fmt.when(row['posted_at'], seconds=False)}{times(row['times'])}"
+            )
+            if row["page"] in _PAGES:
+                st.page_link(
+                    f"views/{row['page']}.py", label="Open", icon=":material/open_in_new:",
+                    query_params=json.loads(row["query"]),
+                )  # fmt: skip
+            st.button(
+                "Dismiss", key=f"notice_dismiss_{row['notice_id']}", icon=":material/done:", type="tertiary",
+                on_click=_dismissed, args=(row["notice_id"],),
+                help="It is seen to. If it happens again, it is a new notice.",
             )  # fmt: skip
-        st.button(
-            "Dismiss", key=f"notice_dismiss_{row['notice_id']}", icon=":material/done:", on_click=_dismissed,
-            args=(row["notice_id"],), help="It is seen to. If it happens again, it is a new notice.",
-        )  # fmt: skip
+        line(one_line(row["title"], 200))
+        if row["text"]:
+            with st.expander("What happened", type="compact"):
+                line(row["text"])
 
 
 def _dismissed(notice_id: int) -> None:

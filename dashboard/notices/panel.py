@@ -102,7 +102,7 @@ def _deliveries() -> None:
         return
     table = pl.DataFrame([_delivery(row) for row in rows.iter_rows(named=True)], infer_schema_length=None)
     st.dataframe(
-        table, hide_index=True, height=height(rows.height), placeholder="", column_config=_COLUMNS,
+        table, hide_index=True, height=height(rows.height), placeholder="", column_config=fmt.columns(_COLUMNS),
         alt=f"The latest {rows.height} deliveries of notices with their outcomes",
     )  # fmt: skip
 

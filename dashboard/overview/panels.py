@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard.overview.measures import Measure
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import markdown_safe
 from pipelines.stats.proportion import wilson_interval
@@ -128,13 +129,14 @@ def agents(frame: pl.DataFrame, per_bucket: pl.DataFrame) -> None:
     """The agents table, from `store.overview.AGENTS` and `PER_BUCKET`."""
     st.dataframe(
         agent_rows(frame, per_bucket),
-        column_config=AGENT_COLUMNS,
+        column_config=fmt.columns(AGENT_COLUMNS),
         hide_index=True,
         height="content",
         placeholder=fmt.NONE,
         key="agents",
         alt="Agents with their traces, error rate, reward, duration, cost and feedback in the range",
     )
+    export.download(frame, "agents", "agents-export")
 
 
 def agent_rows(frame: pl.DataFrame, per_bucket: pl.DataFrame) -> pl.DataFrame:

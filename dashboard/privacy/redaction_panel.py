@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from pipelines.privacy.redaction import BUILTINS, Redactor, checked
 from store import redaction
@@ -52,9 +53,9 @@ def _table(held: pl.DataFrame) -> None:
             }
         ),
         hide_index=True, height=tables.height(held.height), alt=f"Redaction of {held.height} sources",
-        column_config={
+        column_config=fmt.columns({
             "since": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC")
-        },
+        }),
     )  # fmt: skip
 
 

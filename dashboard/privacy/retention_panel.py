@@ -49,9 +49,9 @@ def _rules() -> None:
         ),
         hide_index=True, height=tables.height(held.height), alt=f"{held.height} rules of retention",
         placeholder="for ever",
-        column_config={
+        column_config=fmt.columns({
             "since": st.column_config.DatetimeColumn("since (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC")
-        },
+        }),
     )  # fmt: skip
 
 
@@ -65,10 +65,10 @@ def _due() -> None:
     st.dataframe(
         due.with_columns(pl.Series("source", [one_line(name, 120) for name in due["source"]])),
         hide_index=True, height=tables.height(due.height), alt=f"What {due.height} rules would delete now",
-        column_config={
+        column_config=fmt.columns({
             "due": st.column_config.NumberColumn("rows", format="localized"),
             "oldest": st.column_config.DatetimeColumn("oldest (UTC)", format="YYYY-MM-DD", timezone="UTC"),
-        },
+        }),
     )  # fmt: skip
 
 

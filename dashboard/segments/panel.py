@@ -7,8 +7,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.feel.glossary import meaning
 from dashboard.learn.tables import height
 from dashboard.segments import rule_form
+from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import one_line
 from store import segments
@@ -26,7 +28,7 @@ _COLUMNS: Final = {
 
 def draw() -> None:
     """The rules in force, the form of one, and earlier versions."""
-    st.subheader("Segments", anchor=False)
+    st.subheader("Segments", anchor=False, help=meaning("segment"))
     st.caption(
         "The first rule, by priority, whose conditions all hold decides a user's segment. A user whom no rule takes "
         "has the segment that their newest trace with one states in its metadata."
@@ -59,7 +61,7 @@ def draw() -> None:
 def _table(rules: pl.DataFrame) -> None:
     rows = pl.DataFrame([_row(rule) for rule in rules.iter_rows(named=True)], infer_schema_length=None)
     st.dataframe(
-        rows, hide_index=True, height=height(rows.height), column_config=_COLUMNS,
+        rows, hide_index=True, height=height(rows.height), column_config=fmt.columns(_COLUMNS),
         alt=f"{rows.height} rules of segments by priority, with how many users each takes",
     )  # fmt: skip
 
@@ -87,7 +89,7 @@ def _history() -> None:
         ]  # fmt: skip
         st.dataframe(
             pl.DataFrame(table, infer_schema_length=None), hide_index=True, height=height(rows.height),
-            column_config=_COLUMNS, alt=f"{rows.height} versions of rules of segments, newest first",
+            column_config=fmt.columns(_COLUMNS), alt=f"{rows.height} versions of rules of segments, newest first",
         )  # fmt: skip
 
 

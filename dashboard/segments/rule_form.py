@@ -13,6 +13,7 @@ from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from store import segment_members, segments
 from store.errors import ActionRefused, JobAlreadyRunning, JobError
+from store.frames import each
 from store.segment_conditions import TESTS, Condition, Field, parsed
 from store.segment_members import Preview
 from store.segments import Rule
@@ -100,8 +101,8 @@ def _show(seen: Preview) -> None:
         st.caption("Nobody would change segment.")
         return
     table = seen.moved.select(
-        pl.col("before").fill_null("none").map_elements(one_line, return_dtype=pl.String).alias("from"),
-        pl.col("after").fill_null("none").map_elements(one_line, return_dtype=pl.String).alias("to"),
+        each(seen.moved["before"].fill_null("none"), one_line, pl.String).alias("from"),
+        each(seen.moved["after"].fill_null("none"), one_line, pl.String).alias("to"),
         "users",
     )
     st.dataframe(

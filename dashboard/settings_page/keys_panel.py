@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import data, runtime
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.tables import height
+from dashboard.ui import format as fmt
 from dashboard.ui import states
 from dashboard.ui.text import one_line
 from gateway.key_ring import KeyUse
@@ -59,7 +60,7 @@ def _table(held: pl.DataFrame) -> None:
     used = {} if gateway is None else gateway.access.use()
     rows = pl.DataFrame([_row(key, used.get(key["key_id"])) for key in held.to_dicts()], infer_schema_length=None)
     st.dataframe(
-        rows, hide_index=True, height=height(held.height), placeholder="", column_config=_COLUMNS,
+        rows, hide_index=True, height=height(held.height), placeholder="", column_config=fmt.columns(_COLUMNS),
         alt=f"{held.height} API keys with their use",
     )  # fmt: skip
 

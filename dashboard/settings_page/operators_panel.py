@@ -73,7 +73,7 @@ def _table(held: pl.DataFrame) -> None:
     ]  # fmt: skip
     st.dataframe(
         pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=height(held.height), placeholder="",
-        column_config=_TIMES, alt=f"{held.height} operators with role and state",
+        column_config=fmt.columns(_TIMES), alt=f"{held.height} operators with role and state",
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def _labelled(trace_id: str) -> None:
         if run is None:
             st.caption("Failure labels appear here once the failure labels job has run.")
         else:
-            st.caption(f"Not labelled: this trace did not go badly, as of {fmt.moment(run['found_at'])}.")
+            st.caption(f"Not labelled: this trace did not go badly, as of {fmt.when(run['found_at'])}.")
         return
     first = labels.row(0, named=True)
     with st.container(border=True):

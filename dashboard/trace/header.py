@@ -15,7 +15,7 @@ __all__ = ["facts", "related", "steps"]
 
 def steps(place: Neighbours | None) -> None:
     """Back to the list, and to the traces beside this one."""
-    st.subheader("Trace", anchor=False, width="content")
+    st.title("Trace", anchor=False, width="content")
     st.button(
         "All traces", key="trace-back", icon=":material/arrow_back:", shortcut="Esc", on_click=open_trace, args=(None,)
     )
@@ -42,7 +42,7 @@ def facts(trace: Mapping[str, Any]) -> None:
         else None
     )
     started = (
-        fmt.moment(trace["started_at"]) if trace["started_at"] else f"not stated; received {fmt.moment(trace['seen_at'])}"
+        fmt.when(trace["started_at"]) if trace["started_at"] else f"not stated; received {fmt.when(trace['seen_at'])}"
     )
     agent = " ".join(text for text in (trace["agent"], trace["agent_version"]) if text) or None
     task = f"{trace['task']}{' (grouped)' if trace['task_origin'] == 'grouped' else ''}" if trace["task"] else None

@@ -1,15 +1,18 @@
 """The list of traces: its controls, which live in the URL, and its table."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal, get_args
 
 import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, one_line
 from store import search, traces
+from store.connection import Store
 from store.scope import Scope, TraceFilter
 from store.search import Found
 from store.traces import SORTS, Sort
@@ -19,6 +22,7 @@ __all__ = [
     "Wanted",
     "active",
     "controls",
+    "exported",
     "found",
     "neighbours",
     "open_trace",
@@ -28,6 +32,7 @@ __all__ = [
 ]
 
 PAGE_SIZE: Final = 50
+_EXPORTED: Final = 10_000
 
 Status = Literal["ok", "error", "unknown"]
 _STATUSES: Final = get_args(Status)
@@ -225,7 +230,7 @@ def table(frame: pl.DataFrame, *, key: str, alt: str, without: tuple[str, ...] =
     this_year = years <= {runtime.current().clock.now().year}
     event = st.dataframe(
         shown.drop(*empty),
-        column_config=COLUMNS if this_year else {**COLUMNS, "seen_at": _TIME_WITH_YEAR},
+        column_config=fmt.columns(COLUMNS if this_year else {**COLUMNS, "seen_at": _TIME_WITH_YEAR}),
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",
@@ -239,6 +244,17 @@ def table(frame: pl.DataFrame, *, key: str, alt: str, without: tuple[str, ...] =
     if chosen and chosen[0] < frame.height:
         open_trace(frame["trace_id"][chosen[0]])
         st.rerun()
+
+
+def exported(narrowed: TraceFilter, wanted: Wanted, total: int) -> None:
+    """The list by these controls as a file, read when it is asked for."""
+    if total > _EXPORTED:
+        st.caption(f"Files hold the first {_EXPORTED:,} of {total:,} traces.", text_alignment="right")
+    export.download(partial(_whole, runtime.current().store, narrowed, wanted.sort), "traces", "traces-export")
+
+
+def _whole(store: Store, narrowed: TraceFilter, sort: Sort) -> pl.DataFrame:
+    return traces.page(store, narrowed, sort=sort, limit=_EXPORTED).rows
 
 
 def pager(total: int) -> int:

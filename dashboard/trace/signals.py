@@ -49,9 +49,9 @@ def signals_tab(page: SignalPage) -> None:
     ).select(list(_COLUMNS))
     empty = [column for column in shown.columns if shown[column].null_count() == shown.height]
     st.dataframe(
-        shown.drop(*empty), column_config=_COLUMNS, hide_index=True, height="content", row_height=30,
+        shown.drop(*empty), column_config=fmt.columns(_COLUMNS), hide_index=True, height="content", row_height=30,
         placeholder="", alt="Signals of this trace",
     )  # fmt: skip
     for row in page.rows.filter(pl.col("text").is_not_null() & (pl.col("text") != "")).head(20).to_dicts():
-        st.caption(f"{row['kind'].capitalize()} of {fmt.moment(row['occurred_at'])}")
+        st.caption(f"{row['kind'].capitalize()} of {fmt.when(row['occurred_at'])}")
         block(row["text"], limit=4_000)

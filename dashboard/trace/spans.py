@@ -83,7 +83,7 @@ def span_panel(trace_id: str, span_id: str) -> None:
     with st.container(border=True, key="span-panel"):
         st.text(one_line(" · ".join(piece for piece in pieces if piece), 300))
         if span["started_at"] is not None:
-            st.caption(f"Started {fmt.moment(span['started_at'])}.")
+            st.caption(f"Started {fmt.when(span['started_at'])}.")
         if span["status"] == "error":
             st.caption("Failed:")
             block(span["status_message"], empty="without a message.")

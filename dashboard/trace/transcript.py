@@ -37,7 +37,7 @@ def _head(trace: Mapping[str, Any]) -> str:
         "model": trace["model"],
         "task": trace["task"],
         "arm": trace["arm"],
-        "started": fmt.moment(trace["started_at"]) if trace["started_at"] else None,
+        "started": fmt.when(trace["started_at"]) if trace["started_at"] else None,
         "duration": fmt.duration(trace["seconds"]) if trace["seconds"] is not None else None,
         "status": trace["status"],
         "reward": fmt.reward(trace["reward"], trace["reward_sd"], trace["reward_signals"])

@@ -14,10 +14,12 @@ from dashboard import runtime
 from dashboard.access.actor import claims, holder
 from store import operators
 from store.errors import Forbidden
+from store.frames import each
 
 __all__ = ["csv_bytes", "download", "parquet_bytes"]
 
 # What spreadsheets take for the begin of a formula (OWASP, CSV injection), in wide forms too, behind blanks as well.
+_NESTED: Final = (pl.List, pl.Array, pl.Struct, pl.Object)
 _FORMULA: Final = r"^[\s\x00]*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
 _FILE_NAME: Final = re.compile(r"[^a-zA-Z0-9]+")
 
@@ -50,6 +52,8 @@ def csv_bytes(frame: pl.DataFrame) -> bytes:
     A text, or a column's name, that begins as a formula does gets an apostrophe before it, which spreadsheets take as
     "this is text". Numbers are written as they are.
     """
+    nested = [name for name, dtype in frame.schema.items() if isinstance(dtype, _NESTED)]
+    frame = frame.with_columns(each(frame[name], _json, pl.String) for name in nested)
     plain = frame.select(_plain(name, dtype) for name, dtype in frame.schema.items())
     names = [_guarded(name) for name in plain.columns]
     buffer = io.BytesIO()
@@ -81,9 +85,7 @@ def _plain(name: str, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Datetime):
         moment = column.dt.convert_time_zone("UTC") if dtype.time_zone else column
         return moment.dt.strftime(f"%Y-%m-%dT%H:%M:%S%.6f{'Z' if dtype.time_zone else ''}")
-    if isinstance(dtype, pl.List | pl.Array | pl.Struct | pl.Object):
-        column = column.map_elements(_json, return_dtype=pl.String)
-    elif not isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+    if not isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return column
     texts = column.cast(pl.String)
     return pl.when(texts.str.contains(_FORMULA)).then("'" + texts).otherwise(texts).alias(name)

@@ -3,9 +3,10 @@
 `sidebar` draws them once a run, in app.py; pages ask `current` for the result.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 
 import streamlit as st
 
@@ -37,6 +38,7 @@ class Selection:
     signals: int
     oldest: datetime | None
     newest: datetime | None
+    extent: Mapping[str, Any]  # one row of store.overview.EXTENT
 
     @property
     def empty(self) -> bool:
@@ -68,6 +70,7 @@ def sidebar() -> Selection:
         signals=extent["signals"],
         oldest=extent["oldest"],
         newest=extent["newest"],
+        extent=extent,
     )
     st.session_state[_STATE] = selection
     return selection

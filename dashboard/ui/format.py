@@ -17,8 +17,8 @@ from pipelines.stats.proportion import Interval
 
 __all__ = [
     "MINIMUM_MEAN", "MINIMUM_POINT", "MINIMUM_RATE", "NONE", "ZONE", "browser_zone", "change", "columns", "count",
-    "date_range", "duration", "interval_percent", "mean_interval", "mean_limits", "missing", "moment", "money",
-    "percent", "plural", "points", "relative", "reward", "short_id", "zone", "zone_label",
+    "date_range", "duration", "interval_percent", "mean_interval", "mean_limits", "missing", "money",
+    "percent", "plural", "points", "relative", "reward", "short_id", "when", "zone", "zone_label",
 ]  # fmt: skip
 
 NONE: Final = "–"
@@ -130,7 +130,7 @@ def zone_label(of: ZoneInfo | None) -> str:
     return "UTC" if of is None else of.key.rpartition("/")[2].replace("_", " ")
 
 
-def moment(at: datetime | None, *, seconds: bool = True) -> str:
+def when(at: datetime | None, *, seconds: bool = True) -> str:
     """A moment in the operator's zone: 2026-11-20 12:00:05 UTC, 2026-11-20 13:00:05 CET."""
     if at is None:
         return NONE

@@ -38,7 +38,7 @@ _DARK_SERIES = ("#56B4E9", "#F0AE2E", "#2FC49A", "#E293C3", "#9AD0F2", "#FF8A4C"
 
 LIGHT: Final = Theme(
     name="light",
-    text="#14202B",
+    text="#0A131B",
     muted="#5B6B79",
     grid="#E4EAEF",
     surface="#FFFFFF",

@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.feel.glossary import meaning
 from dashboard.learn import tables
 from dashboard.ui import export, states
 from dashboard.ui import format as fmt
@@ -20,7 +21,7 @@ _MOST: Final = 200
 
 def show(user_id: str) -> None:
     """One row a lesson: how often served and withheld, and the rewards of both."""
-    st.subheader("Lessons served", anchor=False)
+    st.subheader("Lessons served", anchor=False, help=meaning("exposure"))
     frame = data.fresh(user_history.lessons, user_id, limit=_MOST)
     if frame.is_empty():
         states.nothing(
@@ -44,7 +45,7 @@ def show(user_id: str) -> None:
     st.dataframe(
         shown, key="user-lessons", hide_index=True, height=tables.height(shown.height), placeholder="",
         alt=f"{shown.height} lessons that decisions for this user could have served",
-        column_config={
+        column_config=fmt.columns({
             "open": st.column_config.LinkColumn("", display_text="lesson", width=62),
             "lesson": st.column_config.TextColumn(width=300),
             "served": st.column_config.NumberColumn(format="localized", width=64),
@@ -57,7 +58,7 @@ def show(user_id: str) -> None:
             "latest": st.column_config.DatetimeColumn(
                 "latest (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC", width=130
             ),
-        },
+        }),
     )  # fmt: skip
     st.caption("Means of one user's few decisions: what a lesson is worth is measured over all users, see Lessons.")
     export.download(frame, f"lessons of {user_id}", "user-lessons-export")

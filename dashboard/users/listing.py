@@ -80,7 +80,7 @@ def answer(
         said.append(f"{contradict:,} of the {could:,} who could be compared act against the goals they state.")
     st.markdown(" ".join(said))
     st.caption(
-        f"Counted {fmt.relative(run.counted_at, now)} ({fmt.moment(run.counted_at, seconds=False)}) by the preferences "
+        f"Counted {fmt.relative(run.counted_at, now)} ({fmt.when(run.counted_at, seconds=False)}) by the preferences "
         "job, over all time: of the sidebar's filters none applies."
     )
     if wanted.search or wanted.segment:
@@ -92,7 +92,7 @@ def table(page: UserPage, changed: pl.DataFrame, *, alt: str) -> None:
     event: Any = st.dataframe(
         rows(page.rows, changed), key="users-table", hide_index=True, on_select="rerun", selection_mode="single-row",
         height="content", row_height=30, placeholder="", alt=alt,
-        column_config={
+        column_config=fmt.columns({
             "user": st.column_config.TextColumn("User", width=190, pinned=True),
             "segment": st.column_config.TextColumn("Segment", width=130),
             "traces": st.column_config.NumberColumn("Traces", format="localized", width=70),
@@ -118,7 +118,7 @@ def table(page: UserPage, changed: pl.DataFrame, *, alt: str) -> None:
             "latest": st.column_config.DatetimeColumn(
                 "Latest (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC", width=130
             ),
-        },
+        }),
     )  # fmt: skip
     chosen = event["selection"]["rows"]
     if chosen and chosen[0] < page.rows.height:

@@ -31,7 +31,7 @@ def facts(user: dict[str, Any], now: datetime) -> None:
             st.text(text.one_line(user["segment"], 60), width="content")
         st.page_link(
             "views/traces.py", label="Traces of this user", icon=":material/open_in_new:",
-            query_params={"user": user["user_id"], "range": "all"},
+            query_params={"user": user["user_id"], "range": "all time"},
         )  # fmt: skip
     with st.grid(4, min_column_width=140, gap="small"):
         traces, reward, given, latest = (st.container(gap="xsmall") for _ in range(4))
@@ -47,7 +47,7 @@ def facts(user: dict[str, Any], now: datetime) -> None:
     given.metric("signals", fmt.count(user["signals"]))
     given.caption(f"{user['explicit']:,} explicit")
     latest.metric("latest", fmt.relative(user["latest_at"], now))
-    latest.caption(fmt.moment(user["latest_at"], seconds=False))
+    latest.caption(fmt.when(user["latest_at"], seconds=False))
 
 
 def satisfaction(user_id: str) -> None:
@@ -101,7 +101,7 @@ def values(user_id: str, run: dict[str, Any] | None, theme: Theme) -> None:
     st.caption(
         "Revealed by what was clicked or chosen of what was shown, corrected for position; 95 % intervals. Only "
         "comparisons between features mean something, not the size of all weights together. "
-        f"As of {fmt.moment(run['fitted_at'], seconds=False)}; predictive, not causal."
+        f"As of {fmt.when(run['fitted_at'], seconds=False)}; predictive, not causal."
     )
 
 
@@ -181,10 +181,10 @@ def signals(user_id: str) -> None:
     st.dataframe(
         shown.rename({"with_value": "with a value", "mean": "mean value"}), hide_index=True,
         height=tables.height(frame.height),
-        column_config={
+        column_config=fmt.columns({
             "mean value": st.column_config.NumberColumn(format="%.2f", help="Of values from 0 to 1, as they came"),
             "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
-        },
+        }),
         alt=f"{frame.height} kinds of signal of this user",
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def rates(user_id: str) -> None:
                 st.badge(state, color="green" if row["state"] == "applied" else "orange")
             st.text(
                 f"{fmt.percent(row['rate'])} of decisions may leave the greedy arm ({fmt.percent(row['lower'])} to "
-                f"{fmt.percent(row['upper'])}, n {row['decisions']:,}, as of {fmt.moment(row['recommended_at'])})"
+                f"{fmt.percent(row['upper'])}, n {row['decisions']:,}, as of {fmt.when(row['recommended_at'])})"
             )
             st.text(clean(row["reason"])[:600])
             parts = {"doubt": row["doubt"], "learning progress": row["progress"], "recent drift": row["drift"]}
@@ -67,13 +67,13 @@ def decisions(user_id: str, total: int) -> None:
     st.dataframe(
         _rows(frame), key="user-decisions", hide_index=True, height=tables.height(frame.height), placeholder="",
         alt=f"The latest {frame.height} decisions for this user",
-        column_config={
+        column_config=fmt.columns({
             "at": st.column_config.DatetimeColumn("at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=140),
             "explored": st.column_config.CheckboxColumn(width=70, help="It left the greedy arm"),
             "propensity": st.column_config.NumberColumn(format="%.3f", width=80),
             "rate": st.column_config.NumberColumn(format="percent", width=64),
             "reward": st.column_config.NumberColumn(format="%.2f", width=64, help="Of the trace that names it"),
-        },
+        }),
     )  # fmt: skip
     if total > frame.height:
         st.caption(f"The latest {frame.height:,} of {total:,}.")

@@ -48,13 +48,13 @@ def show(user_id: str) -> None:
     st.dataframe(
         shown, key="user-failures", hide_index=True, height=tables.height(shown.height),
         alt=f"{shown.height} bad traces of this user with their causes",
-        column_config={
+        column_config=fmt.columns({
             "open": st.column_config.LinkColumn("", display_text="trace", width=60),
             "when": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC", width=130),
             "reward": st.column_config.NumberColumn(format="%.2f", width=64),
             "found": st.column_config.TextColumn("what was found", width=420),
             "confidence": st.column_config.NumberColumn(format="%.2f", width=84),
-        },
+        }),
     )  # fmt: skip
     if bad > frame.height:
         st.caption(f"The newest {frame.height:,} of {bad:,}.")

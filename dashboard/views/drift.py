@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard import data, runtime
 from dashboard.drift import findings, headline, heat_map, incident, incident_list, models, noting, responding, rules
+from dashboard.feel.glossary import meaning
 from dashboard.learn import actions
 from dashboard.ui import filters, states, theme
 from store import drift, incidents
@@ -63,7 +64,9 @@ def everything(run: dict[str, Any] | None) -> None:
 
 if chosen is not None:
     incident.back()
-st.title("Drift" if chosen is None else "Incident", anchor=False)
+st.title(
+    "Drift" if chosen is None else "Incident", anchor=False, help=meaning("drift" if chosen is None else "incident")
+)
 actions.notice()
 
 if chosen is not None:

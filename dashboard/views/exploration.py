@@ -22,6 +22,7 @@ from dashboard.explore import (
     teaching,
     unit_tables,
 )
+from dashboard.feel.glossary import meaning
 from dashboard.learn import actions
 from dashboard.ui import filters, states, theme
 
@@ -60,7 +61,7 @@ def guardrails_tab(agent: str) -> None:
     guardrail_list.floors(agent, colours)
 
 
-st.title("Exploration", anchor=False)
+st.title("Exploration", anchor=False, help=meaning("exploration rate"))
 actions.notice()
 
 with states.guarded("Exploration", key="exploration"):

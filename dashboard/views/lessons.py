@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.feel.glossary import meaning
 from dashboard.learn import actions
 from dashboard.lessons import (
     contrast_panel,
@@ -37,7 +38,7 @@ def rules_tab() -> None:
     rules_panel.panel(sorted(set(frame["agent"]) - {"*"}))
 
 
-st.title("Lessons", anchor=False)
+st.title("Lessons", anchor=False, help=meaning("lesson"))
 actions.notice()
 
 with states.guarded("The lessons", key="lessons"):

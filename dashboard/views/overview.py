@@ -5,6 +5,10 @@ import streamlit as st
 
 from dashboard import charts, data, runtime
 from dashboard.access import gate
+from dashboard.feel import arrival, first_run, since
+from dashboard.feel.glossary import meaning
+from dashboard.learn import actions
+from dashboard.notices import open_list
 from dashboard.overview import panels
 from dashboard.overview.measures import measures
 from dashboard.ui import filters, states, theme
@@ -25,13 +29,16 @@ def follow(shown: int) -> None:
     """Draw the page anew once there is new data, for those who leave it open."""
     gate.stay()
     if data.version() != shown:
+        arrival.by_itself()
         st.rerun()
 
 
 st.title("Overview", anchor=False)
+actions.notice()
 follow(data.version())
 
 if selection.empty:
+    first_run.draw(selection.extent, opened=True)
     panels.first_screen(current.settings.inbox.resolve())
     st.stop()
 
@@ -40,8 +47,14 @@ compared = ", against the equal range before" if previous else ""
 st.caption(
     f"{selection.words}{compared}. Newest trace {fmt.relative(selection.newest, now)}; held: "
     f"{fmt.plural(selection.traces, 'trace')}, {fmt.plural(selection.spans, 'span')}, "
-    f"{fmt.plural(selection.signals, 'signal')}. Read at {now:%H:%M:%S} UTC."
+    f"{fmt.plural(selection.signals, 'signal')}. Read at {fmt.when(now)}."
 )
+
+with states.guarded("What changed", key="since"):
+    since.draw(now)
+
+with states.guarded("The open notices", key="notices"):
+    open_list.draw()
 
 with states.guarded("The state of jobs", key="jobs"):
     panels.failing(data.fresh(job_runs.failing), now)
@@ -51,11 +64,10 @@ with states.guarded("The headline numbers", key="headline", height=130):
     if headline["traces"] == 0 and selection.traces:
         states.nothing(
             "No traces in this range",
-            f"The newest is of {fmt.moment(selection.newest)}. Choose a longer time range or another segment.",
+            f"The newest is of {fmt.when(selection.newest)}. Choose a longer time range or another segment.",
         )
-    extent = data.query(overview.extent).row(0, named=True)
     before = data.query(overview.headline, previous).row(0, named=True) if previous else None
-    panels.cards(measures(headline, before, reward_model=extent["reward_models"] > 0))
+    panels.cards(measures(headline, before, reward_model=selection.extent["reward_models"] > 0))
 
 side, chart = st.columns([1, 2.6], gap="small")
 with side, states.guarded("What waits for you", key="waiting"):
@@ -85,13 +97,13 @@ with (
         )
 
 with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time", key="rewards", height=230):
-    st.markdown(f"**Mean reward per {unit}, with its 95 % interval**")
+    st.markdown(f"**Mean reward per {unit}, with its 95 % interval**", help=meaning("reward"))
     rewards = data.query(overview.reward_per_bucket, scope, selection.bucket)
     rewarded = int(rewards["rewarded"].sum())
     if rewarded < fmt.MINIMUM_MEAN:
         why = (
             fmt.missing(rewarded, fmt.MINIMUM_MEAN, "rewarded trace")
-            if data.query(overview.extent)["reward_models"].item()
+            if selection.extent["reward_models"]
             else "not enough data: no reward model yet. The rewards job fits one once traces have outcomes or feedback"
         )
         st.caption(f"{why[0].upper()}{why[1:]}.")
@@ -122,3 +134,5 @@ with states.guarded("Agents", key="agents", height=160):
         st.caption("No agent ran in this range.")
     else:
         panels.agents(table, data.query(overview.per_bucket, scope, selection.bucket))
+
+first_run.draw(selection.extent, opened=False)

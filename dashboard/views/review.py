@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.feel.glossary import meaning
 from dashboard.learn import actions
 from dashboard.lessons import decide, rollouts, waiting
 from dashboard.lessons.findings import findings_panel
@@ -15,7 +16,7 @@ from store import overview
 now = runtime.current().clock.now()
 selection = filters.current()
 
-st.title("Review", anchor=False)
+st.title("Review", anchor=False, help=meaning("lesson"))
 actions.notice()
 
 with states.guarded("The queue", key="queue"):

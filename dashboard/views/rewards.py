@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.feel.glossary import meaning
 from dashboard.learn import (
     calibration_panels,
     credit_panels,
@@ -58,7 +59,7 @@ def means_tab(by_agent: pl.DataFrame, by_arm: pl.DataFrame) -> None:
         st.subheader("Reward per agent", anchor=False)
         reward_panels.agents(by_agent, colours)
     with right:
-        st.subheader("Reward per arm", anchor=False)
+        st.subheader("Reward per arm", anchor=False, help=meaning("arm"))
         reward_panels.arms(by_arm, colours)
     st.subheader("Arms by segment", anchor=False)
     model_panels.arm_by_segment(model["reward_model_id"], agents)
@@ -74,13 +75,13 @@ def means_tab(by_agent: pl.DataFrame, by_arm: pl.DataFrame) -> None:
 
 def signals_tab() -> None:
     """What is known, of how many, and how far it can be trusted."""
-    st.subheader("Coverage of signals", anchor=False)
+    st.subheader("Coverage of signals", anchor=False, help=meaning("signal"))
     signals = data.query(rewards.coverage)
     if signals.is_empty():
         states.nothing("No signals", "Outcomes and feedback arrive with traces or in files of their own.")
     else:
         reward_panels.coverage(signals)
-    st.subheader("Volunteered feedback against feedback asked for at random", anchor=False)
+    st.subheader("Volunteered feedback against feedback asked for at random", anchor=False, help=meaning("solicited"))
     signal_panels.volunteered(agents, colours)
     st.subheader("What each signal is worth", anchor=False)
     signal_panels.loadings(model["reward_model_id"], agents)
@@ -106,13 +107,13 @@ def steps_tab() -> None:
     """Because of what: steps, transitions, failures."""
     st.subheader("Failures and their causes", anchor=False)
     failure_panels.show(agents)
-    st.subheader("Credit of tools", anchor=False)
+    st.subheader("Credit of tools", anchor=False, help=meaning("credit"))
     credit_panels.show(agents, colours)
     st.subheader("How runs unfold", anchor=False)
     transition_panels.show(agents, colours)
 
 
-st.title("Rewards", anchor=False)
+st.title("Rewards", anchor=False, help=meaning("reward"))
 
 with states.guarded("The reward model", key="model"):
     versions = data.query(rewards.models)

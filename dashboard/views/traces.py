@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from dashboard import data
+from dashboard.feel.glossary import meaning
 from dashboard.trace import failure, header, listing, surprise
 from dashboard.trace.conversation import conversation_tab
 from dashboard.trace.copying import copy_tab
@@ -22,13 +23,13 @@ trace_id = st.query_params.get("trace", "")
 span_id = st.query_params.get("span")
 
 if selection.empty:
-    st.title("Traces", anchor=False)
+    st.title("Traces", anchor=False, help=meaning("trace"))
     states.nothing("There are no traces yet", "Load a file of traces and they are listed, searched and read here.")
     st.page_link("views/data.py", label="Upload on the Data page", icon=":material/upload_file:")
     st.stop()
 
 if not trace_id:
-    st.title("Traces", anchor=False)
+    st.title("Traces", anchor=False, help=meaning("trace"))
     wanted = listing.controls(selection.scope, compact=False)
     with states.guarded("The list of traces", key="traces", height=400):
         narrowed, result = listing.found(wanted)
@@ -44,6 +45,7 @@ if not trace_id:
             page = data.query(traces.page, narrowed, sort=wanted.sort, limit=listing.PAGE_SIZE, offset=offset)
             with rows_slot:
                 listing.table(page.rows, key="traces-table", alt=f"Traces, page {place} of the list")
+                listing.exported(narrowed, wanted, total)
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small", key="trace-steps"):

@@ -42,7 +42,7 @@ FINDINGS: Final = pl.Schema(
         "before_n": pl.Int64(),
         "after_mean": pl.Float64(),
         "after_n": pl.Int64(),
-        "effect": pl.Float64(),  # of the residual, shrunk; log: ln(after / before)
+        "effect": pl.Float64(),  # of the residual, shrunk; log: ln(after / before); embedding: null
         "effect_sd": pl.Float64(),
         "practical": pl.Float64(),
         "category": pl.String(),  # likelihood categorical: whose share changed most

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from pipelines.drift import refresh
+from pipelines.drift import refresh, text_scan
 from pipelines.drift.detection import DetectionConfig, gate
 from pipelines.drift.metrics import Metric, listed
 from pipelines.drift.scan import Scanned, scan, slices_of
@@ -114,6 +114,8 @@ def scan_metric(
 ) -> Scanned | None:
     """Scan one metric from what the store holds, slice by slice; None where it has no values."""
     with store.read() as reader, slices_of(reader, metric) as (read, slices):
+        if metric.likelihood == "embedding":
+            return text_scan.scan(metric, read, slices, config, random)
         return scan(metric, read, slices, known, config, random)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from store.drift_events import PREFERENCE, REWARD, STATED
+from store.drift_events import PREFERENCE, REWARD, STATED, WORDS
 from store.errors import NotFound
 
 __all__ = ["METRICS", "PREFERENCE", "Likelihood", "Metric", "listed", "metric"]
@@ -21,7 +21,8 @@ class Metric:
 
     `practical` is the least change that matters: in the metric's unit; where logarithms are expected, as a share of the
     typical value; of categories, as a change of the share of one of them; `of_spread`, in standard deviations of the
-    values, whose unit is not known beforehand. `aggregate` says what a session's value is.
+    values, whose unit is not known beforehand; of texts 0, whose change has no size in a unit. `aggregate` says what a
+    session's value is.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Metric:
     likelihood: Likelihood
     practical: float
     higher_is: Literal["better", "worse", "neither"]
-    aggregate: Literal["session mean", "session majority", "first trace"]
+    aggregate: Literal["session mean", "session majority", "first trace", "session texts"]
     of_spread: bool = False
 
 
@@ -56,6 +57,8 @@ _ALL: Final = (
            "first trace"),
     Metric("language", "Language", "Language of what a user writes, by script and frequent words",
            "share of a language", "categorical", 0.15, "neither", "first trace"),
+    Metric(WORDS, "What users ask about", "The words of what a user writes, of the first 1,000 characters a session",
+           "texts", "embedding", 0.0, "neither", "session texts"),
     Metric("input length", "Input length", "Characters of what a user writes, of the first 500", "characters", "log",
            0.25, "neither", "session mean"),
     Metric("output length", "Output length", "Tokens of the agent's answers", "tokens", "log", 0.25, "neither",

@@ -6,13 +6,14 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from pipelines.drift import state
+from pipelines.drift import state, text_scan
 from pipelines.drift.detection import FINDINGS, DetectionConfig, gate
 from pipelines.drift.metrics import listed, metric
 from pipelines.drift.residuals import prepare
 from pipelines.drift.scan import learn, scan_users, slices_of, state_values, usable
 from store import drift, drift_events, drift_states, interventions
 from store.connection import Store
+from store.frames import Reader
 
 __all__ = ["Fresh", "advance", "calmed", "gated", "scan_suspects"]
 
@@ -78,6 +79,9 @@ def scan_suspects(
     with store.read() as reader:
         for (name,), rows in suspects.group_by("metric", maintain_order=True):
             of = str(name)
+            if metric(of).likelihood == "embedding":
+                found.append(_texts(reader, of, rows["user_id"].to_list(), config, random))
+                continue
             with slices_of(reader, metric(of)) as (read, slices):
                 learnt = learn(metric(of), read, slices, known)
             if learnt is None:
@@ -87,6 +91,16 @@ def scan_suspects(
             if events.height:
                 found.append(scan_users(prepare(events, learnt.pilot, known), learnt, config, random))
     return pl.concat(found)
+
+
+def _texts(
+    reader: Reader, name: str, users: list[str], config: DetectionConfig, random: np.random.Generator
+) -> pl.DataFrame:
+    with slices_of(reader, metric(name)) as (read, slices):
+        common = text_scan.learn(read, slices)
+    if common is None:
+        return pl.DataFrame(schema=FINDINGS)
+    return text_scan.scan_users(metric(name), drift_events.of_users(reader, name, users), common, config, random)
 
 
 def gated(store: Store, run_id: int, found: pl.DataFrame, config: DetectionConfig) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from pipelines.drift.metrics import Likelihood
 
 __all__ = [
     "CELLS", "EFFECTS", "OTHER", "Cells", "Effect", "Expectation", "Pilot", "Spells", "fit", "pilot", "prepare",
-    "residual", "settle",
+    "prior_weight", "residual", "settle",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -151,7 +151,7 @@ def pilot(events: pl.DataFrame, likelihood: Likelihood, *, by_task: bool = True)
     left = outcomes - centre[codes]
     n = np.bincount(users)
     sums = np.stack([np.bincount(users, column) for column in left.T], axis=1).astype(np.float64)
-    kappa = _kappa(n[n > 0], sums[n > 0], float((left**2).sum()))
+    kappa = prior_weight(n[n > 0], sums[n > 0], float((left**2).sum()))
     told_apart = tuple(tasks["task"].head(_MOST_TASKS).to_list()) if by_task else ()
     return Pilot(likelihood, categories, told_apart, agents, centre, kappa)
 
@@ -223,7 +223,7 @@ def fit(cells: Cells) -> Expectation:
     for name, keys in EFFECTS.items():
         sums = frame.group_by(keys).agg(pl.col("n").sum(), *(pl.col(column).sum() for column in left))
         n, s = sums["n"].to_numpy(), sums.select(left).to_numpy()
-        kappa = _kappa(n, s, squares)
+        kappa = prior_weight(n, s, squares)
         effects.append(Effect(name, keys, sums.rename({"n": "n_all", **{c: f"{c}_all" for c in left}}), kappa))
         if not np.isfinite(kappa):
             continue
@@ -304,7 +304,7 @@ def _outcomes(events: pl.DataFrame, likelihood: Likelihood, categories: tuple[st
     return (np.log(values) if likelihood == "log" else values)[:, None]
 
 
-def _kappa(n: NDArray[Any], sums: Floats, squares: float) -> float:
+def prior_weight(n: NDArray[Any], sums: Floats, squares: float) -> float:
     """How many values weigh as much as what is known beforehand: the variance within groups by that between them.
 
     Moments of the one-way random effects model, unbalanced (Searle, Casella & McCulloch 1992, 3.6), columns of

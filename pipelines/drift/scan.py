@@ -68,7 +68,7 @@ def slices_of(reader: Reader, metric: Metric) -> Iterator[tuple[Read, int]]:
 
     The engine is asked once for each slice: the passes after the first read what that left in a temporary file.
     """
-    rows = _CATEGORY_ROWS if metric.likelihood == "categorical" else SLICE_ROWS
+    rows = _CATEGORY_ROWS if metric.likelihood in ("categorical", "embedding") else SLICE_ROWS
     slices = max(1, -(-max(drift_events.counts(reader)) // rows))
     with TemporaryDirectory(prefix="trimtab-drift-") as folder:
 
@@ -200,7 +200,8 @@ def usable(events: pl.DataFrame, likelihood: str) -> pl.DataFrame:
 
 
 def state_values(events: pl.DataFrame, metric: str) -> pl.DataFrame:
-    """Values for `pipelines.drift.state`: of categories a number from 0 to 1 that belongs to the category.
+    """Values for `pipelines.drift.state`: of categories a number from 0 to 1 that belongs to the category; texts come
+    with one.
 
     As a projection of the shares on a line it moves when they do, unless by rare chance.
     """
@@ -209,7 +210,10 @@ def state_values(events: pl.DataFrame, metric: str) -> pl.DataFrame:
         "user_id",
         pl.lit(metric).alias("metric"),
         "occurred_at",
-        pl.when(pl.col("category").is_not_null()).then(number).otherwise("value").alias("value"),
+        pl.when(pl.col("category").is_not_null() & pl.col("value").is_null())
+        .then(number)
+        .otherwise("value")
+        .alias("value"),
     ).cast(pl.Schema(state.VALUES))
 
 

@@ -18,7 +18,8 @@ _UTC = pl.Datetime("us", "UTC")
 # Long frame, one row per event or session. A sequence is one (user_id, agent, metric) of level user, one (segment,
 # agent, metric) of level segment, one (agent, metric) of level population; rows of one time keep their order.
 # Optional columns: `category` (String; likelihood categorical: without it `value` is the category's code), `vector`
-# (List of floats; likelihood embedding).
+# (List of floats; likelihood embedding), `place` (Int64; likelihood embedding): the number of the event in its
+# sequence, from 1 and without gaps, where those before the rows given are left out because no look needs them.
 SEQUENCES: Final = pl.Schema(
     {
         "level": pl.String(),
@@ -94,7 +95,7 @@ def prepare(sequences: pl.DataFrame) -> Prepared:
 
 def _checked(sequences: pl.DataFrame) -> pl.DataFrame:
     frame = require(sequences, SEQUENCES, "drift sequences", not_null=("level", "metric", "likelihood"))
-    extra = [name for name in ("category", "vector") if name in sequences.columns]
+    extra = [name for name in ("category", "vector", "place") if name in sequences.columns]
     frame = frame.hstack(sequences.select(extra)) if extra else frame
     for column, allowed in (("level", LEVELS), ("likelihood", LIKELIHOODS)):
         other = frame.filter(~pl.col(column).is_in(allowed))
@@ -107,6 +108,8 @@ def _checked(sequences: pl.DataFrame) -> pl.DataFrame:
             raise ContractError("drift sequences", f"column {column} may not be null at level {level}.")
     if "category" not in extra:
         frame = frame.with_columns(category=pl.lit(None, pl.String))
+    if "place" not in extra:
+        frame = frame.with_columns(place=pl.lit(None, pl.Int64))
     if "vector" not in extra:
         if frame.filter(pl.col("likelihood") == "embedding").height:
             raise ContractError("drift sequences", "likelihood embedding needs a column vector.")

@@ -5,7 +5,7 @@ backups) are never changed: the report names those that hold the person's id, an
 """
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, cast
 import zstandard
 
 from pipelines.lessons import review
-from store import forgetting
+from store import backup_settings, forgetting
 from store.connection import Store
 from store.forgetting import Preview, Report
 from store.settings import Settings
@@ -42,17 +42,26 @@ def forget(
     Raises: `ActionRefused`, `NotFound`, `DiskFull`, `StoreError`.
     """
     report = forgetting.forget(store, user_id, operator=operator, render=review.render, refuse=refuse, reason=reason)
-    return replace(report, files=tuple(files_naming(settings, user_id)))
+    made = [Path(path) for path in backup_settings.held(store)["path"]]
+    return replace(report, files=tuple(files_naming(settings, user_id, backups=made)))
 
 
-def files_naming(settings: Settings, user_id: str) -> list[str]:
-    """Files beside the store in which the id occurs, and stores and backups that may hold it, in order of name."""
+def files_naming(settings: Settings, user_id: str, *, backups: Sequence[Path] = ()) -> list[str]:
+    """Files beside the store in which the id occurs, and stores and backups that may hold it, in order of name.
+
+    `backups` are those that the job `backup` made, wherever it put them.
+    """
     db = settings.db.resolve()
     wanted = user_id.encode("utf-8", "surrogatepass")
     found = [
         f"{path} (an earlier store or a backup: not looked into)"
         for path in sorted(db.parent.glob("*"))
         if path.is_file() and path != db and (path.suffix == ".duckdb" or ".before-restore-" in path.name)
+    ]
+    found += [
+        f"{path} (a backup made before: it holds them until it is removed on the Backup tab or by the rotation)"
+        for path in sorted(backups)
+        if path.is_file()
     ]
     for number, path in enumerate(_files(settings, db)):
         if number >= _MOST_FILES:

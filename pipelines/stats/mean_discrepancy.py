@@ -1,12 +1,14 @@
 """Did the distribution of vectors change somewhere along a sequence? Maximum mean discrepancy, blocks permuted.
 
-Gretton et al. (2012, JMLR 13:723): MMD² of before and after a split, Gaussian kernel, bandwidth the median distance.
+Gretton et al. (2012, JMLR 13:723): MMD² of before and after a split, Gaussian kernel with the median distance as its
+bandwidth, or linear kernel: then MMD² is the squared distance of the means, and nothing but means is compared.
 The statistic is the largest of a grid of splits, each divided by its standard deviation under permutation, and the
 p-value comes from permutations of whole blocks (sessions), since rows of one session are alike: so it holds for the
 choice of the split and for dependence within blocks. All permutations are one matrix product (METHODS §7.7).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ def split_discrepancy(
     random: np.random.Generator,
     min_segment: int = 20,
     permutations: int = 500,
+    kernel: Literal["gaussian", "linear"] = "gaussian",
 ) -> Discrepancy:
     """Scan the newest 1,000 rows (rows, dimensions) in order of time; `blocks` numbers the block of each row.
 
@@ -63,11 +66,11 @@ def split_discrepancy(
     nothing = Discrepancy(0.0, 1.0, 0.0, 0)
     if rows < 2 * min_segment or sizes.size < 2:
         return nothing
-    kernel = _kernel(vectors)
-    if kernel is None:
+    similar = _gaussian(vectors) if kernel == "gaussian" else _linear(vectors)
+    if similar is None:
         return nothing
     splits = np.unique(np.linspace(min_segment, rows - min_segment, _SPLITS).astype(np.int64))
-    squared = _permuted(kernel, codes, sizes, splits, random, permutations)
+    squared = _permuted(similar, codes, sizes, splits, random, permutations)
     centre, spread = squared.mean(axis=0), squared.std(axis=0)
     possible = spread > 1e-12
     if not possible.any():
@@ -92,7 +95,7 @@ def _tail(statistic: float, permuted: Floats) -> float:
     return float(tenth / permuted.size * np.exp(-(statistic - threshold) / mean))
 
 
-def _kernel(vectors: Floats) -> Floats | None:
+def _gaussian(vectors: Floats) -> Floats | None:
     """Gaussian kernel of all pairs at the median distance, diagonal 0; None where all rows are equal."""
     lengths = np.einsum("ij,ij->i", vectors, vectors)
     distances = np.maximum(lengths[:, None] + lengths[None, :] - 2.0 * vectors @ vectors.T, 0.0)
@@ -103,6 +106,17 @@ def _kernel(vectors: Floats) -> Floats | None:
     kernel = np.exp(-distances / float(np.median(positive)))
     np.fill_diagonal(kernel, 0.0)
     return np.asarray(kernel, dtype=np.float64)
+
+
+def _linear(vectors: Floats) -> Floats | None:
+    """Inner products of all pairs of centred rows, diagonal 0; None where all rows are equal."""
+    centred = vectors - vectors.mean(axis=0)
+    if float(np.abs(centred).max()) <= 1e-9 * max(float(np.abs(vectors).max()), 1e-300):
+        return None
+    products = centred @ centred.T
+    products = products / float(np.trace(products))
+    np.fill_diagonal(products, 0.0)
+    return np.asarray(products * vectors.shape[0], dtype=np.float64)
 
 
 def _permuted(

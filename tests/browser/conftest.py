@@ -1,4 +1,4 @@
-"""A real server process on an empty store, and real Chromium in front of it."""
+"""Real Chromium, and in front of it a server on an empty store, or on a full one with operators who sign in."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser_world import Deployment, deployed
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +68,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.send_signal(signal.SIGABRT)
         ended = process.wait(10)
     assert ended == 0, (folder / "server.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def world(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The one server with everything in its store, for all journeys of this process."""
+    with deployed(tmp_path_factory.mktemp("world"), chromium) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def deployment(world: Deployment) -> Iterator[Deployment]:
+    """The same, whose browsers are closed after each test."""
+    yield world
+    world.leave()
 
 
 @pytest.fixture

@@ -2,40 +2,25 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
-from lesson_pages import propose_many
-from loop_data import shop_file
-from page_driver import store_for_pages
+from browser_world import Deployment, settled, until
+from playwright.sync_api import Error as NotYet
 from playwright.sync_api import Page, expect
-from playwright.sync_api import TimeoutError as NotYet
-from server_process import ServerProcess
-
-from store import lessons
-from store.connection import Store
 
 pytestmark = pytest.mark.browser
 
-_PROPOSED = 70
 _SHOWN = "new URLSearchParams(location.search).get('lesson')"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server on the shop with seventy proposals more."""
-    folder = tmp_path_factory.mktemp("review")
-    with store_for_pages(folder / "trimtab.duckdb", shop_file()) as store:
-        propose_many(store, _PROPOSED)
-    with ServerProcess(folder / "trimtab.duckdb", folder / "server.log") as running:
-        running.start()
-        yield running
-
-
-def settled(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    expect(page.get_by_test_id("stException")).to_have_count(0)
+_CHANGED = f"before => {_SHOWN} !== before"
+_TIMED = 15
+_ACTIONS = {
+    "canary": ["lesson approve"], "active": ["lesson approve"], "rejected": ["lesson reject"],
+    "sent back": ["lesson send back"], "edited": ["lesson edit"], "taken back": ["lesson approve", "lesson undo"],
+}  # fmt: skip
+_WORDS = {
+    "canary": "canary", "active": "active", "rejected": "bananas are next, says pae", "sent back": "explain as before",
+    "edited": "", "taken back": "canary",
+}  # fmt: skip
 
 
 def shown(page: Page) -> str:
@@ -47,7 +32,7 @@ def press(page: Page, key: str) -> str:
     """Press a key that takes the page to another lesson; returns which."""
     before = shown(page)
     page.keyboard.press(key)
-    page.wait_for_function(f"before => {_SHOWN} !== before", arg=before)
+    until(page, _CHANGED, before)
     settled(page)
     return shown(page)
 
@@ -60,7 +45,7 @@ def listening(page: Page) -> None:
     for _ in range(10):
         page.keyboard.press("n")
         try:
-            page.wait_for_function(f"before => {_SHOWN} !== before", arg=before, timeout=3_000)
+            until(page, _CHANGED, before, patience=3_000)
         except NotYet:
             continue
         break
@@ -74,8 +59,8 @@ def opened(page: Page, key: str, field: str) -> None:
     settled(page)
 
 
-def test_ten_lessons_are_reviewed_by_keyboard_alone(page: Page, server: ServerProcess):
-    page.goto(f"http://127.0.0.1:{server.port}/review")
+def test_ten_lessons_are_reviewed_by_keyboard_alone(deployment: Deployment) -> None:
+    page = deployment.come("reviewer", "review")
     listening(page)
     decided: dict[str, str] = {}
 
@@ -115,39 +100,33 @@ def test_ten_lessons_are_reviewed_by_keyboard_alone(page: Page, server: ServerPr
     there = press(page, "n")
     assert press(page, "p") == here
     assert there != here
-    decided[here] = "proposed"
+    decided[here] = "taken back"
     press(page, "a")
     page.keyboard.press("u")
-    page.wait_for_function(f"here => {_SHOWN} === here", arg=here)
+    until(page, f"here => {_SHOWN} === here", here)
     settled(page)
 
-    server.terminate()
-    server.ended()
-    with closing(Store.open(server.db)) as store:
-        rows = {row["lesson_id"]: row for row in lessons.library(store).to_dicts()}
-        for lesson, what in decided.items():
-            row = rows[lesson]
-            if what == "sent back":
-                assert (row["state"], row["sent_back"], row["state_reason"]) == ("proposed", True, "explain as before")
-            elif what == "edited":
-                assert (row["state"], row["version"]) == ("proposed", 2)
-                assert row["title"].endswith(" apsenbux")
-            else:
-                assert row["state"] == what
-                if what == "rejected":
-                    assert row["state_reason"] == "bananas are next, says pae"
-    server.start()
+    # The audit log has each of these decisions with its words, and nothing else of these lessons.
+    actions = ("lesson approve", "lesson reject", "lesson send back", "lesson edit", "lesson undo")
+    rows = [row for action in actions for row in deployment.audited(page, "reviewer", action)]
+    done: dict[str, list[tuple[str, dict[str, object]]]] = {lesson: [] for lesson in decided}
+    for row in sorted(rows, key=lambda row: int(row["sequence"])):
+        done.get(row["subject"].removeprefix("lesson "), []).append((row["action"], row["detail"]))
+    for lesson, what in decided.items():
+        assert [action for action, _ in done[lesson]] == _ACTIONS[what], lesson
+        detail = str(done[lesson][0][1])
+        assert _WORDS[what] in detail, detail
 
 
-def test_what_the_machine_takes_of_fifty_decisions(page: Page, server: ServerProcess, record_property):
+def test_what_the_machine_takes_of_a_decision(deployment: Deployment, record_property) -> None:
     """Prints (pytest -s) the machine's share of the 18 s that fifty proposals in fifteen minutes leave for each."""
-    page.goto(f"http://127.0.0.1:{server.port}/review")
+    page = deployment.come("reviewer", "review")
     listening(page)
     taken = []
-    for _ in range(50):
+    for _ in range(_TIMED):
         begun = time.perf_counter()
         press(page, "a")
         taken.append(1_000 * (time.perf_counter() - begun))
-    told = f"{sum(taken) / 50:.0f} ms a decision, at most {max(taken):.0f} ms"
+    told = f"{sum(taken) / _TIMED:.0f} ms a decision, at most {max(taken):.0f} ms"
     record_property("machine", told)
     sys.stdout.write(f"{told}\n")

@@ -3,7 +3,7 @@
 import tomllib
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from math import log
+from math import exp, log
 from pathlib import Path
 
 import polars as pl
@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loop_data import HOSTILE, NOW
 
-from dashboard.drift import words
+from dashboard.drift import days, words
 from dashboard.drift.course import Change, Mark, course
+from dashboard.drift.days_figure import days_figure
 from dashboard.drift.heat_figure import SCALES, heat_map, weeks_of
 from dashboard.drift.incident_figure import moved_first
 from dashboard.drift.model_figure import daily
 from dashboard.ui.theme import DARK, LIGHT
 from store.drift import BY_WEEK
+from store.drift_series import DAILY
 from store.incidents import MOVED
 from store.model_figures import FIGURES
 
@@ -116,8 +118,9 @@ def test_changes_are_told_in_the_metric_s_terms():
     assert words.effect(-0.002, "log") == "-0.2 %"
     assert words.effect_limits({"effect": 0.0, "effect_sd": 0.1, "likelihood": "bernoulli"}) == "-0.20 to +0.20"
     assert words.mean(0.0123, 20, "cost") == "$0.0123, n 20"
-    assert words.mean(0.5, 9, "reward", "segment") == "0.50, n 9 days"
+    assert words.mean(0.5, 9, "reward", words.counted({"level": "segment", "metric": "reward"})) == "0.50, n 9 days"
     assert words.mean(None, 4, "language") == "n 4"
+    assert words.counted({"level": "population", "metric": "language"}) == " sessions"
     assert (words.few(0.05), words.few(3.4)) == ("0.05", "3")
 
 
@@ -135,3 +138,40 @@ def test_a_finding_keeps_its_identity_and_shares_it_with_no_other():
     others = [user, {**user, "user_id": "b"}, {**user, "metric": "cost"}, segment, {**segment, "agent": "a"},
               {**segment, "level": "population"}]  # fmt: skip
     assert len({words.identity(each) for each in others}) == len(others)
+
+
+def test_days_have_limits_that_fit_their_scale():
+    found = pl.DataFrame(
+        [(date(2026, 11, day), mean, n, sd) for day, (mean, n, sd) in enumerate(
+            [(0.5, 2, 0.1), (1.0, 9, 0.0), (0.4, 10, 0.516)], start=1)],
+        schema=DAILY, orient="row",
+    )  # fmt: skip
+    shares = days.intervals(found, logarithmic=False, shares=True)
+    assert shares["n"].to_list() == [9, 10]  # two sessions are no day that is tested
+    # Wilson's by hand: at 9 of 9 the lower limit is 1 / (1 + z²/9).
+    assert shares["lower"].to_list() == pytest.approx([9 / (9 + 1.959964**2), 0.16818], abs=1e-4)
+    assert shares["upper"].to_list() == pytest.approx([1.0, 0.68733], abs=1e-4)
+    numbers = days.intervals(found, logarithmic=False, shares=False)
+    half = 2.262157 * 0.516 / 10**0.5
+    assert numbers.row(1)[3:] == pytest.approx((0.4 - half, 0.4 + half), abs=1e-5)
+    logs = days.intervals(found, logarithmic=True, shares=False)
+    assert logs.row(1)[3:] == pytest.approx((0.4 * exp(-half), 0.4 * exp(half)), abs=1e-5)
+
+
+def test_a_figure_of_days_shows_the_change_within_the_picture_and_both_means():
+    frame = pl.DataFrame(
+        {"day": [date(2026, 11, day) for day in range(1, 9)], "mean": [0.5] * 8, "n": [9] * 8, "lower": [0.4] * 8,
+         "upper": [0.6] * 8}
+    )  # fmt: skip
+    at = datetime(2026, 11, 5, tzinfo=UTC)
+    change = Change(at, at - timedelta(days=90), at + timedelta(days=1), 0.7, 0.3, True)
+    marks = (Mark(at, HOSTILE), Mark(at - timedelta(days=90), "long before"))
+    figure = days_figure(frame, LIGHT, axis="x", change=change, marks=marks)
+    assert [list(trace.y) for trace in figure.data if trace.line.width == 3] == [[0.7, 0.7], [0.3, 0.3]]
+    (diamonds,) = [trace for trace in figure.data if trace.marker.symbol == "diamond"]
+    assert len(diamonds.x) == 1
+    band = figure.layout.shapes[0]
+    assert (band.x0, band.x1) == (datetime(2026, 11, 1), datetime(2026, 11, 6))  # noqa: DTZ001
+    assert "<img" not in figure.to_json()
+    assert "change, 2026-11-05" in figure.to_json()
+    assert days_figure(frame.head(0), DARK, axis="x", change=change, marks=marks).data[0].y == ()

@@ -118,4 +118,4 @@ def test_many_notices_are_a_short_list_with_the_rest_behind_it(store: Store) -> 
     for number in range(7):
         post(store, f"incident {number}")
     page = opened()
-    assert "2 more" in [each.label for each in page.expander]
+    assert "4 more" in [each.label for each in page.expander]

@@ -263,7 +263,8 @@ def test_saved_mappings_are_listed_taken_along_and_forgotten(store):
 
 def test_jobs_run_when_asked_to(store, monkeypatch):
     page = open_page("data", tab="Jobs")
-    assert [button.key for button in page.button] == [f"data_run_{name}" for name in REGISTRY]
+    keys = [button.key for button in page.button]
+    assert [key for key in keys if key.startswith("data_run_")] == [f"data_run_{name}" for name in REGISTRY]
     finished = []
     monkeypatch.setattr(runtime.current().runner, "start", finished.append)
     click(page, "data_run_tasks")

@@ -1,11 +1,12 @@
 """Drift: what changed, how many flags are expected to be false, what is suspected, and every action of operators."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
-from drift_world import WHO, drift_file, hostile_file, visit
+from drift_world import WHO, drift_file, hostile_file
 from loop_data import HOSTILE
-from page_driver import click, markup, store_for_pages, unescaped, untouched
+from page_driver import click, markup, open_page, store_for_pages, unescaped, untouched
 from page_driver import shown as as_written
 
 from dashboard.drift import words
@@ -13,6 +14,7 @@ from store import (
     drift,
     drift_responses,
     drift_rules,
+    drift_series,
     incidents,
     interventions,
     model_anchors,
@@ -49,7 +51,7 @@ def incident_of(store):
 
 
 def test_an_empty_store_says_what_each_tab_needs(store):
-    said = {tab: shown(visit("drift", tab=tab)) for tab in TABS}
+    said = {tab: shown(open_page("drift", tab=tab)) for tab in TABS}
     assert "No scan yet" in said["Findings"]
     assert "Nothing was measured of users" in said["Heat map"]
     assert "No incident so far" in said["Incidents"]
@@ -58,7 +60,7 @@ def test_an_empty_store_says_what_each_tab_needs(store):
 
 
 def test_the_answer_counts_incidents_flags_and_users_without_enough_data(world):
-    page = visit("drift")
+    page = open_page("drift")
     text = shown(page)
     assert "1 incident is open. 2 users of 70 changed. Expect about 0.2 of these 4 findings to be a false flag." in text
     assert "about 0.2 of these 4 expected false; 2 of 70 users" in text
@@ -71,7 +73,7 @@ def test_the_answer_counts_incidents_flags_and_users_without_enough_data(world):
 
 
 def test_findings_are_by_shrunken_effect_with_interval_n_p_q_metric_and_likelihood(world):
-    table = visit("drift").dataframe[0].value
+    table = open_page("drift").dataframe[0].value
     assert table["change"].tolist() == ["+65 %", "-0.45", "-0.20", "+11 %"]
     assert table["interval"].iloc[1] == "-0.65 to -0.25"
     assert table["interval"].iloc[0] == "+36 % to +101 %"
@@ -96,19 +98,19 @@ def test_findings_are_by_shrunken_effect_with_interval_n_p_q_metric_and_likeliho
     ],
 )
 def test_filters_live_in_the_address(world, query, who):
-    assert visit("drift", **query).dataframe[0].value["who"].tolist() == who
+    assert open_page("drift", **query).dataframe[0].value["who"].tolist() == who
 
 
 def test_filters_that_match_nothing_and_unknown_users_say_so(world):
-    assert "No flagged finding by these filters" in shown(visit("drift", segment="south"))
-    assert "This user was not scanned" in shown(visit("drift", drift_user="nobody"))
-    page = click(visit("drift", drift_user="nobody"), "drift-all-users")
+    assert "No flagged finding by these filters" in shown(open_page("drift", segment="south"))
+    assert "This user was not scanned" in shown(open_page("drift", drift_user="nobody"))
+    page = click(open_page("drift", drift_user="nobody"), "drift-all-users")
     assert len(page.dataframe[0].value) == 4
 
 
 def test_the_address_names_a_finding_which_is_shown_in_full(world):
     row = drift.findings(world, user_id=WHO, metric="stated satisfaction").row(0, named=True)
-    page = visit("drift", finding=words.identity(row))
+    page = open_page("drift", finding=words.identity(row))
     text = shown(page)
     values = {metric.label: metric.value for metric in page.metric}
     assert values["before"] == "0.90"
@@ -119,22 +121,35 @@ def test_the_address_names_a_finding_which_is_shown_in_full(world):
     assert "Larger than is practical: 97.0 %" in text
     assert "bernoulli likelihood" in text
     assert len(page.get("plotly_chart")) == 1
-    assert "not in this list" in shown(visit("drift", finding="0123"))
+    assert "not in this list" in shown(open_page("drift", finding="0123"))
 
 
-def test_a_segment_or_everybody_has_no_events_of_one_user(world):
+def test_a_segment_s_finding_shows_the_days_that_were_tested(world):
     row = drift.findings(world, level="segment").row(0, named=True)
-    page = visit("drift", finding=words.identity(row))
+    page = open_page("drift", finding=words.identity(row))
     assert {metric.label for metric in page.metric} >= {"before", "after"}
+    (chart,) = page.get("plotly_chart")
+    days = drift_series.daily(world, row["metric"], agent=row["agent"], segment=row["segment"])
+    drawn = json.loads(chart.proto.spec)["data"][0]
+    assert len(drawn["customdata"]) == days.filter(days["n"] >= 3).height > 5
+    said = shown(page)
+    assert f"{days['n'].sum():,} sessions" in said
+    assert "less what the mix of tasks and the weekday explain" in said
+
+
+def test_a_metric_of_everybody_without_days_says_so(world):
+    row = drift.findings(world, level="population").row(0, named=True)
+    page = open_page("drift", finding=words.identity(row))
     assert not page.get("plotly_chart")
+    assert "No days to show" in shown(page)
 
 
 def test_a_suggested_response_says_what_it_would_change_and_is_applied_and_taken_back(world):
     row = drift.findings(world, user_id=WHO, metric="stated satisfaction").row(0, named=True)
-    page = visit("drift", finding=words.identity(row))
+    page = open_page("drift", finding=words.identity(row))
     assert "decisions a day" in shown(page)
     with untouched(world):
-        visit("drift", finding=words.identity(row))
+        open_page("drift", finding=words.identity(row))
     page = click(page, "apply-finding-0")
     assert "Response 1: raise the exploration rate" in shown(page)
     (held,) = drift_responses.listed(world, holding=True).to_dicts()
@@ -150,21 +165,21 @@ def test_a_suggested_response_says_what_it_would_change_and_is_applied_and_taken
 
 
 def test_the_heat_map_has_a_row_a_user_and_a_table(world):
-    page = visit("drift", tab="Heat map", heat_metric="stated satisfaction")
+    page = open_page("drift", tab="Heat map", heat_metric="stated satisfaction")
     assert len(page.get("plotly_chart")) == 1
     table = page.dataframe[0].value
     assert table["user"].unique().tolist() == [WHO, "user 1"]
     assert table["n"].min() >= 1
     assert "90 users; the surest changes first" in shown(page)
-    assert "No events" in shown(visit("drift", tab="Heat map", heat_metric="stated satisfaction", heat_page="3"))
+    assert "No events" in shown(open_page("drift", tab="Heat map", heat_metric="stated satisfaction", heat_page="3"))
 
 
 def test_an_incident_opens_with_cause_evidence_timeline_and_people(world):
-    assert "1 incident is open" in shown(visit("drift"))
-    listed = visit("drift", tab="Incidents").dataframe[0].value
+    assert "1 incident is open" in shown(open_page("drift"))
+    listed = open_page("drift", tab="Incidents").dataframe[0].value
     assert listed["moved"].iloc[0] == "Latency, Reward, Stated satisfaction"
     assert listed["users"].iloc[0] == "30 of 70"
-    page = visit("drift", incident=incident_of(world))
+    page = open_page("drift", incident=incident_of(world))
     text = shown(page)
     assert "Incident" in [title.value for title in page.title]
     assert "Traces moved over to model model two." in text
@@ -179,7 +194,7 @@ def test_an_incident_opens_with_cause_evidence_timeline_and_people(world):
 
 def test_an_incident_is_acknowledged_resolved_and_reopened_each_with_its_words(world):
     number = incident_of(world)
-    page = visit("drift", incident=number)
+    page = open_page("drift", incident=number)
     page = click(page, "incident-acknowledge")
     assert "Acknowledged." in shown(page)
     page = click(page, "incident-resolve")
@@ -201,11 +216,11 @@ def test_an_incident_is_acknowledged_resolved_and_reopened_each_with_its_words(w
 
 
 def test_an_unknown_incident_is_said(world):
-    assert "there is no such incident" in shown(visit("drift", incident="nonsense"))
+    assert "there is no such incident" in shown(open_page("drift", incident="nonsense"))
 
 
 def test_a_known_change_is_noted_and_taken_back(world):
-    page = visit("drift", tab="Incidents")
+    page = open_page("drift", tab="Incidents")
     page = click(page, "note-save")
     assert "the title has 0 characters" in shown(page)
     page.text_input(key="note-title").set_value("Autumn campaign")
@@ -223,7 +238,7 @@ def test_a_known_change_is_noted_and_taken_back(world):
 
 
 def test_a_changed_model_is_said_with_figures_and_can_be_compared_anew(world):
-    page = visit("drift", tab="Models")
+    page = open_page("drift", tab="Models")
     assert "1 model of 1 changed behind the name." in shown(page)
     table = page.dataframe[0].value
     assert table["change"].iloc[0] == "+50.0 %"
@@ -239,7 +254,7 @@ def test_a_changed_model_is_said_with_figures_and_can_be_compared_anew(world):
 
 
 def test_probes_are_switched_on_with_a_cap_and_get_prompts(world):
-    page = visit("drift", tab="Models")
+    page = open_page("drift", tab="Models")
     assert "Probes are off." in shown(page)
     toggle = next(each for each in page.toggle if each.key.startswith("probes-on"))
     toggle.set_value(True)
@@ -257,7 +272,7 @@ def test_probes_are_switched_on_with_a_cap_and_get_prompts(world):
 
 
 def test_a_rule_is_set_and_switched_off_with_a_reason_and_on_again(world):
-    page = visit("drift", tab="Responses")
+    page = open_page("drift", tab="Responses")
     page.selectbox(key="rule-metric").set_value("latency")
     page.number_input(key="rule-rate").set_value(12.0)
     page = click(page, "rule-save")
@@ -281,7 +296,7 @@ def test_an_error_of_the_store_stands_in_its_tab_and_the_answer_stays(world, mon
         raise error
 
     monkeypatch.setattr(drift, "findings", fails)
-    page = visit("drift")
+    page = open_page("drift")
     text = shown(page)
     assert said in text
     assert "1 incident is open." in text
@@ -300,11 +315,11 @@ def test_a_hundred_thousand_users_are_cut_and_paged(world):
         connection.execute("UPDATE drift_metrics SET subjects = 120000, scanned = 100000, flagged = 2001")
 
     world.write(work)
-    page = visit("drift")
+    page = open_page("drift")
     assert "2,002 users of 100,000 changed." in shown(page)
     assert "The first 1,000 findings listed." in shown(page)
     assert "20,000 users" in {metric.value for metric in page.metric}
-    page = visit("drift", tab="Heat map", heat_metric="stated satisfaction", heat_page="900")
+    page = open_page("drift", tab="Heat map", heat_metric="stated satisfaction", heat_page="900")
     assert "120,000 users, of whom the first 500 are shown" in shown(page)
 
 
@@ -315,7 +330,7 @@ def test_hostile_names_are_never_markup(tmp_path):
         queries = [*({"tab": tab} for tab in TABS), {"incident": number}, {"finding": words.identity(row)},
                    {"drift_user": HOSTILE}]  # fmt: skip
         for query in queries:
-            page = visit("drift", **query)
+            page = open_page("drift", **query)
             for harmful in HARMFUL:
                 assert harmful not in markup(page), query
             for chart in page.get("plotly_chart"):

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import polars as pl
 import pytest
 from choice_data import FEATURES, deployment
-from drift_world import WHO, drift_file, hostile_file, visit
+from drift_world import WHO, drift_file, hostile_file
 from loop_data import HOSTILE, NOW, run_loop
-from page_driver import markup, shown, store_for_pages, unescaped
+from page_driver import markup, open_page, shown, store_for_pages, unescaped
 from publishing import publisher
 
 from dashboard.users import listing
@@ -60,16 +60,16 @@ def world(tmp_path):
 
 
 def test_an_empty_store_says_how_users_appear(store):
-    assert "There are no users yet" in shown(visit("users"))
+    assert "There are no users yet" in shown(open_page("users"))
 
 
 def test_an_unknown_user_is_said(store):
-    text = shown(visit("users", user="nobody"))
+    text = shown(open_page("users", user="nobody"))
     assert "there is no such user" in text
 
 
 def test_the_list_counts_sorts_and_shows_intervals(loaded):
-    page = visit("users", users_sort="most traces")
+    page = open_page("users", users_sort="most traces")
     table = page.dataframe[0].value
     assert table["user"].iloc[0] == "ada"
     assert table["traces"].iloc[0] == 45
@@ -80,14 +80,14 @@ def test_the_list_counts_sorts_and_shows_intervals(loaded):
 
 
 def test_the_list_is_searched(loaded):
-    page = visit("users", find_user="USER 07")
+    page = open_page("users", find_user="USER 07")
     assert page.dataframe[0].value["user"].tolist() == ["user 07"]
     assert "1 user matches." in shown(page)
-    assert "No user matches" in shown(visit("users", find_user="no such"))
+    assert "No user matches" in shown(open_page("users", find_user="no such"))
 
 
 def test_one_user_shows_weights_against_everyone_and_says_where_they_lean(loaded):
-    page = visit("users", user="ada", user_tab="Preferences")
+    page = open_page("users", user="ada", user_tab="Preferences")
     text = shown(page)
     assert "ada" in [element.value for element in page.text]
     assert {metric.label for metric in page.metric} == {"traces", "mean reward", "signals", "latest"}
@@ -97,33 +97,33 @@ def test_one_user_shows_weights_against_everyone_and_says_where_they_lean(loaded
 
 
 def test_a_contradiction_is_said_with_angle_q_and_n(loaded):
-    text = shown(visit("users", user="ada", user_tab="Preferences"))
+    text = shown(open_page("users", user="ada", user_tab="Preferences"))
     assert "Their choices contradict their goals." in text
     assert "from 45 lists and 12 stated values" in text
     assert "q below .0001" in text
 
 
 def test_a_user_with_few_lists_leans_on_the_population_and_is_not_compared(loaded):
-    text = shown(visit("users", user="user 03", user_tab="Preferences"))
+    text = shown(open_page("users", user="user 03", user_tab="Preferences"))
     assert "this leans on the population" in text
     assert "Says and does: not enough data" in text
     assert "6 of at least 30 lists shown to this user; 24 more are needed." in text
     assert "What they chose over time: not enough data" in text
-    assert "Reward over time: not enough data" in shown(visit("users", user="user 03"))
+    assert "Reward over time: not enough data" in shown(open_page("users", user="user 03"))
 
 
 def test_a_user_without_lists_gets_what_holds_for_everyone(loaded, tmp_path):
     publisher(loaded, tmp_path / "more")(traces=[{"trace_id": "new", "user_id": "newcomer", "started_at": NOW}])
-    text = shown(visit("users", user="newcomer", user_tab="Preferences"))
+    text = shown(open_page("users", user="newcomer", user_tab="Preferences"))
     assert "No choices of this user" in text
     assert "Nothing to compare" in text
-    assert "No signals of this user" in shown(visit("users", user="newcomer", user_tab="Signals"))
+    assert "No signals of this user" in shown(open_page("users", user="newcomer", user_tab="Signals"))
 
 
 def test_without_lists_the_reason_is_shown(store, tmp_path):
     publisher(store, tmp_path)(traces=[{"trace_id": "t", "user_id": "ada", "started_at": NOW}])
     run_loop(store, "preferences")
-    text = shown(visit("users", user="ada", user_tab="Preferences"))
+    text = shown(open_page("users", user="ada", user_tab="Preferences"))
     assert "Preferences cannot be inferred yet" in text
     assert "No list of items was shown to a known person." in text.replace("\\", "")
 
@@ -135,9 +135,9 @@ def test_hostile_ids_are_shown_as_they_are(store, tmp_path, name):
         signals=[{"signal_id": "s", "trace_id": "t", "kind": "thumb", "name": name, "value": 1.0}],
     )
     run_loop(store, "preferences")
-    listed = visit("users")
+    listed = open_page("users")
     assert len(listed.dataframe[0].value) == 1
-    page = visit("users", user=name)
+    page = open_page("users", user=name)
     for harmful in HARMFUL:
         assert harmful not in markup(page)
         assert harmful not in markup(listed)
@@ -147,10 +147,12 @@ def test_hostile_ids_are_shown_as_they_are(store, tmp_path, name):
 def test_hostile_features_and_agents_are_never_markup(store, tmp_path):
     features = ("<img src=x onerror=1>", "**bold** :red[x]", "[a](http://e)")
     _load(store, tmp_path, ada=HOSTILE, features=features, agent=HOSTILE, segment=HOSTILE)
-    for page in (visit("users"), visit("users", user=HOSTILE, user_tab="Preferences")):
+    for page in (open_page("users"), open_page("users", user=HOSTILE, user_tab="Preferences")):
         for harmful in HARMFUL:
             assert harmful not in markup(page)
-    charts = [chart.proto.spec for chart in visit("users", user=HOSTILE, user_tab="Preferences").get("plotly_chart")]
+    charts = [
+        chart.proto.spec for chart in open_page("users", user=HOSTILE, user_tab="Preferences").get("plotly_chart")
+    ]
     assert charts
     assert not any("<img src=x" in spec for spec in charts)
 
@@ -165,7 +167,7 @@ def test_a_hundred_thousand_users_are_paged(store):
         connection.execute("INSERT INTO user_runs VALUES (1, $now, 1, 100000, NULL)", {"now": NOW})
 
     store.write(work)
-    page = visit("users", users_page="1500")
+    page = open_page("users", users_page="1500")
     assert len(page.dataframe[0].value) == listing.PAGE_SIZE
     assert "100,000 users." in shown(page)
     assert users.page(store, search="99999").total == 1
@@ -173,7 +175,7 @@ def test_a_hundred_thousand_users_are_paged(store):
 
 def test_features_are_named(loaded):
     assert users.page(loaded).total == 41
-    figure = visit("users", user="ada", user_tab="Preferences").get("plotly_chart")[0].proto.spec
+    figure = open_page("users", user="ada", user_tab="Preferences").get("plotly_chart")[0].proto.spec
     assert all(f'"{feature}"' in figure for feature in FEATURES)
 
 
@@ -185,7 +187,7 @@ def test_a_person_with_few_statements_leans_on_their_segment_and_the_page_says_s
             WHERE active"""
         )
     )
-    page = visit("users", user="ada")
+    page = open_page("users", user="ada")
     said = next(line.value for line in page.text if line.value.startswith("Satisfied with"))
     assert said == (
         "Satisfied with 70.0 % of average traces (50.4 % to 89.6 %), from 3 statements of their own; 62.0 % of this is "
@@ -195,12 +197,12 @@ def test_a_person_with_few_statements_leans_on_their_segment_and_the_page_says_s
 
 
 def test_the_list_says_who_changed_and_sorts_by_it(world):
-    page = visit("users", users_sort="changed")
+    page = open_page("users", users_sort="changed")
     table = page.dataframe[0].value
     assert table["user"].iloc[0] == WHO
     assert table["drift"].iloc[0] == "Stated satisfaction, worse and 1 more"
     said = dict(zip(table["user"], table["drift"], strict=True))
-    found = visit("users", find_user="user 1").dataframe[0].value
+    found = open_page("users", find_user="user 1").dataframe[0].value
     assert found.set_index("user")["drift"]["user 1"] == "no change seen"
     assert set(said.values()) <= {"Stated satisfaction, worse and 1 more", "no change seen", "not enough data"}
     assert "2 of the 70 with enough data changed." in shown(page)
@@ -209,29 +211,29 @@ def test_the_list_says_who_changed_and_sorts_by_it(world):
 
 
 def test_segments_filter_the_list(world):
-    table = visit("users", segment="north").dataframe[0].value
+    table = open_page("users", segment="north").dataframe[0].value
     assert set(table["segment"]) == {"north"}
     assert len(table) == 35
 
 
 def test_the_timeline_shows_the_change_the_incident_and_every_metric_before_and_after(world):
-    page = visit("users", user=WHO)
+    page = open_page("users", user=WHO)
     table = page.dataframe[0].value
     assert table["metric"].tolist() == ["Stated satisfaction", "Latency", "Reward"]
     assert table["change"].tolist() == ["-0.45", "+65 %", "-0.010"]
     chart = page.get("plotly_chart")[0].proto.spec
     assert "change, 2026-11-12" in chart
     assert "Reward fell for segment north: model two" in [text.value for text in page.text]
-    other = visit("users", user=WHO, metric="reward")
+    other = open_page("users", user=WHO, metric="reward")
     assert "No change is seen (p 0.6000, n 40)." in shown(other)
     assert "change, 2026" not in other.get("plotly_chart")[0].proto.spec
-    nobody = visit("users", user="user 3")
+    nobody = open_page("users", user="user 3")
     assert "Not scanned: Latency needs 20 events of this user or more." in shown(nobody)
     assert "Nothing was scanned of this user" in shown(nobody)
 
 
 def test_steering_says_the_rate_why_what_came_of_it_and_each_decision(world):
-    page = visit("users", user="user 2", user_tab="Steering")
+    page = open_page("users", user="user 2", user_tab="Steering")
     text = shown(page)
     own = decisions.recent(world, limit=10_000).filter(user_id="user 2")
     assert "20.0 % of decisions may leave the greedy arm" in text
@@ -253,14 +255,14 @@ def test_lessons_served_are_counted_with_their_rewards(world):
         ),
     )  # fmt: skip
     world.write(lambda connection: decisions.append(connection, made))
-    page = visit("users", user="user 2", user_tab="Steering")
+    page = open_page("users", user="user 2", user_tab="Steering")
     (lessons,) = [table.value for table in page.dataframe if "withheld" in table.value.columns]
     assert lessons[["served", "withheld", "without"]].to_numpy().tolist() == [[2, 1, "too few: 0 of 10"]]
     assert not any(harmful in markup(page) for harmful in HARMFUL)
 
 
 def test_what_went_wrong_is_listed_with_causes(world):
-    assert "No failure labels yet" in shown(visit("users", user=WHO, user_tab="What went wrong"))
+    assert "No failure labels yet" in shown(open_page("users", user=WHO, user_tab="What went wrong"))
     label = {"rank": 1, "origin": "rule", "rule": "r", "span_id": None, "confidence": 0.8}
     labels = [
         {**label, "trace_id": "t0000", "axis": "tool_fault", "detail": HOSTILE},
@@ -274,20 +276,20 @@ def test_what_went_wrong_is_listed_with_causes(world):
         world, pl.DataFrame(labels, schema=failures.LABELS), pl.DataFrame(schema=failures.RULES), summary,
         data_version=1, code_version="test",
     )  # fmt: skip
-    page = visit("users", user=WHO, user_tab="What went wrong")
+    page = open_page("users", user=WHO, user_tab="What went wrong")
     assert "2 of their 10 traces went badly; a share: not enough data: 10 of 20 traces." in shown(page).replace("*", "")
     table = page.dataframe[0].value
     assert table["open"].tolist() == ["/traces?trace=t0070", "/traces?trace=t0000"]
     assert table["found"].iloc[1] == HOSTILE
     assert table["confidence"].isna().tolist() == [True, False]
     assert not any(harmful in markup(page) for harmful in HARMFUL)
-    assert "Nothing went badly for this user" in shown(visit("users", user="user 5", user_tab="What went wrong"))
+    assert "Nothing went badly for this user" in shown(open_page("users", user="user 5", user_tab="What went wrong"))
 
 
 def test_responses_in_force_are_on_the_user_s_page(world):
     response = drift_responses.Response("ask", "They changed.", agent="shop", user_id=WHO, rate=0.2, days=7)
     drift_responses.apply(world, response, {"text": "Asks more."}, operator="Ada", render=lambda *_: None)
-    page = visit("users", user=WHO, user_tab="Steering")
+    page = open_page("users", user=WHO, user_tab="Steering")
     assert "Responses so far" in shown(page)
     (table,) = [each.value for each in page.dataframe if "expected" in each.value.columns]
     assert table["expected"].tolist() == ["Asks more."]
@@ -296,7 +298,7 @@ def test_responses_in_force_are_on_the_user_s_page(world):
 def test_every_tab_of_a_hostile_user_is_plain_text(tmp_path):
     with store_for_pages(tmp_path / "trimtab.duckdb", hostile_file()):
         for tab in ("Timeline", "Preferences", "Steering", "What went wrong", "Signals"):
-            page = visit("users", user=HOSTILE, user_tab=tab)
+            page = open_page("users", user=HOSTILE, user_tab=tab)
             assert not any(harmful in markup(page) for harmful in HARMFUL), tab
             assert not any("<img src=x" in chart.proto.spec for chart in page.get("plotly_chart"))
             assert unescaped(shown(page))

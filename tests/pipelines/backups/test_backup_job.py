@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipelines.backups import job
 from pipelines.compute import here
 from pipelines.ingest.load import load
+from pipelines.privacy import forget
 from pipelines.runner import Runner
 from store import adhoc, audit, backup_check, backup_settings, notices
 from store.backup import restore
@@ -207,6 +208,18 @@ def test_settings_are_audited_with_what_was_before(store):
     assert (detail["before"]["keep_daily"], detail["after"]["keep_daily"]) == (7, 9)
     with pytest.raises(ActionRefused):
         backup_settings.put(store, BackupSettings(), by=audit.SYSTEM)
+
+
+def test_the_report_of_forgetting_names_the_backups(store):
+    user = {"trace_id": "t1", "agent": "shop", "user_id": "zelda-4711", "input": "hello"}
+    path = store.path.with_name("trace.jsonl")
+    path.write_text(json.dumps(user))
+    load(store, path, source="test")
+    made = job.make(store)
+    settings = Settings(db=store.path, inbox=store.path.with_name("inbox"))
+    report = forget.forget(store, settings, "zelda-4711", operator="Ada")
+    assert [file for file in report.files if str(made.path) in file and "a backup made before" in file]
+    assert backup_settings.forgotten_since(store) == NOW
 
 
 def test_backups_that_hold_somebody_forgotten_go_only_when_a_newer_one_is_verified(store, clock):

@@ -1,0 +1,64 @@
+"""What stands in the sidebar of every page below the filters: saved views, the palette, help, and the zone of times."""
+
+from typing import Final
+
+import streamlit as st
+
+from dashboard.feel import arrival, finished, glossary, keys, palette, saved
+from dashboard.feel.pages import name_of
+from dashboard.ui import format as fmt
+
+__all__ = ["draw"]
+
+_HELP: Final = "feel_help"
+_ZONE: Final = "feel_zone"
+
+
+def draw(url_path: str) -> None:
+    """Draw it for the page with this address. Raises: what the store raises."""
+    page = name_of(url_path)
+    with st.sidebar:
+        saved.links()
+        with st.container(key="feel-row", gap="xsmall"):
+            if st.button(
+                "Go to", key="feel_goto_open", icon=":material/search:", type="tertiary",
+                shortcut="Ctrl+K", help="A page, a saved view, a trace, a user or a lesson.",
+            ):  # fmt: skip
+                st.session_state.pop(palette.TYPED, None)
+                palette.open_palette(page)
+            saved.button(page)
+            if st.button(
+                "Keys and words", key=_HELP, icon=":material/keyboard:", type="tertiary",
+                help="The keys of every page (?), and what the words mean.",
+            ):  # fmt: skip
+                _help()
+        _zone()
+        keys.listen(_HELP)
+    finished.watch()
+
+
+@st.dialog("Keys and words", width="medium")
+def _help() -> None:
+    of_keys, of_words = st.tabs(["Keys", "Words"])
+    with of_keys:
+        keys.dialog()
+    with of_words:
+        glossary.listing()
+
+
+def _zone() -> None:
+    """The choice of zone, for those whose browser is in another one than UTC."""
+    theirs = fmt.browser_zone()
+    if theirs is None:
+        return
+    of_browser = arrival.visit().zone == "browser"
+    # As the store has it, also when another window has changed it.
+    st.session_state[_ZONE] = of_browser
+    st.toggle(
+        f"Times of {fmt.zone_label(theirs)}", key=_ZONE, on_change=_chosen,
+        help="Else in UTC. Days, weeks and the axes of figures are of UTC either way.",
+    )  # fmt: skip
+
+
+def _chosen() -> None:
+    arrival.chosen_zone(bool(st.session_state.get(_ZONE)))
