@@ -36,7 +36,8 @@ test: $(DEVELOPMENT) ## run linters, type checks and the tests
 	$(PYTHON) -m mypy
 	cd docs/client && $(abspath $(PYTHON)) -m mypy --strict trimtab_steer.py example_agent.py
 	$(VENV)/bin/lint-imports
-	$(PYTHON) -m pytest $(PYTEST)
+	$(PYTHON) -m pytest $(PYTEST) --ignore=tests/browser
+	$(PYTHON) -m pytest $(PYTEST) tests/browser
 
 thorough: $(DEVELOPMENT) ## run the long simulations of coverage and power too
 	$(PYTHON) -m pytest -n 2 --dist loadfile -m thorough

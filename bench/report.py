@@ -14,6 +14,7 @@ TITLES: Final = {
     "server": "The server",
     "live": "Live ingest",
     "soak": "Live ingest over minutes",
+    "operators": "Four operators at once",
     "ingest": "Files into the store",
     "pages": "Queries of the pages",
     "fits": "Fits beside their peers",

@@ -41,6 +41,8 @@ class PageSession:
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self.received = 0
+        """Bytes that came over the web socket for the page that was rendered last."""
 
     def render(self, name: str) -> float:
         """Seconds until page `name` ("" is the first) is rendered. Raises: `RuntimeError` when its script fails."""
@@ -49,9 +51,11 @@ class PageSession:
         begun = time.perf_counter()
         self._connection.send(message.SerializeToString())
         failure = ""
+        self.received = 0
         while True:
             content = self._connection.recv(timeout=_PAGE_SECONDS)
             assert isinstance(content, bytes)
+            self.received += len(content)
             answer = ForwardMsg.FromString(content)
             kind = answer.WhichOneof("type")
             if kind == "page_not_found":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench import ingest, live, pages, peers, server, soak
+from bench import ingest, live, operators, pages, peers, server, soak
 from bench.measure import alone, fresh_folder, ms, quantile
 from bench.report import TITLES
 
@@ -101,6 +101,43 @@ def soak_section(work: Path, seconds: float, rate: float) -> list[str]:
         ratio = quantile(during, 0.5) / quantile(changed, 0.5)
         lines.append(f"| {name or 'overview'} | {ms(idle)} | {ms(changed)} | {ms(during)} | {ratio:.2f} |")
     print("\n".join(lines[8:]), flush=True)
+    return lines
+
+
+def operators_section(work: Path, seconds: float, rate: float) -> list[str]:
+    """Four operators beside ingest and jobs."""
+    figures = operators.measure(fresh_folder(work / "operators"), seconds, rate, 250_000)
+    times = [each[2] for each in figures.seen]
+    begun, ended = figures.minute(last=False), figures.minute(last=True)
+    lines = [
+        "",
+        f"## {TITLES['operators']}",
+        "",
+        f"{operators.OPERATORS} sessions that go round all pages with a second on each, {rate:,.0f} spans/s into a",
+        f"store that held {figures.held:,} spans, the scheduled jobs beside them; {figures.seconds:,.0f} s after two",
+        "minutes to settle.",
+        "",
+        "| what | measured | aim |",
+        "|---|---|---|",
+        f"| first page from an opened socket, s | {', '.join(f'{each:.2f}' for each in figures.first)} | 2 |",
+        f"| pages rendered, ms p50 / p95 | {ms(times)} | 300 |",
+        f"| memory of the server in the first and the last minute, MB | {begun:,.0f} / {ended:,.0f} "
+        f"({(ended / begun - 1) * 100:+.0f} %) | 20 % |",
+        f"| acknowledged, ms p50 / p99 | {ms(figures.sent.acknowledged)} | |",
+        f"| lines of the log that tell an error | {len(figures.complaints)} | 0 |",
+        "",
+        "| page | rendered | ms p50 / p99 | bytes over the web socket, median / largest |",
+        "|---|---|---|---|",
+    ]
+    for name in operators.PAGES:
+        own = [each for each in figures.seen if each[0] == name]
+        if own:
+            sizes = [float(each[3]) for each in own]
+            lines.append(
+                f"| {name or 'overview'} | {len(own)} | {ms([each[2] for each in own])} | "
+                f"{quantile(sizes, 0.5):,.0f} / {max(sizes):,.0f} |"
+            )
+    lines += [f"- log: `{line[:200]}`" for line in figures.complaints[:10]]
     return lines
 
 

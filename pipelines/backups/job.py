@@ -47,6 +47,8 @@ def has_work(store: Store, settings: Settings) -> bool:
 
 def run(context: JobContext) -> JobResult:
     """Make a backup now, whether one is due or not. Raises: `StoreError`, `ActionRefused`, `NotVerified`."""
+    if context.store.path is None:
+        return JobResult(0, "This store is in memory only: there is no file to copy.")
     try:
         made = make(context.store, compute=context.compute, report=context.progress)
     finally:

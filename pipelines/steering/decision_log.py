@@ -101,7 +101,7 @@ class DecisionLog:
         """The present figures."""
         log, taken = self._backlog, self._fresh.taken
         return LogCounts(
-            taken, log.stored, log.lost + self._unfit, log.waiting + len(self._fresh), taken - self._handled,
+            taken, log.stored, log.lost + self._unfit, log.waiting + taken - self._handled, taken - self._handled,
             log.spilled, log.failures, log.error,
         )  # fmt: skip
 

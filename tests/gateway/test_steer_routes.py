@@ -204,7 +204,7 @@ def test_answers_do_not_wait_for_the_store(steered: LiveServer) -> None:
     with steered.writer_held():
         answers = [steer(steered, session_id=f"s-{number}") for number in range(50)]
         assert {each.status for each in answers} == {200}
-        assert figures(steered)["trimtab_steer_log_waiting", ""] == 50
+        wait_until(lambda: figures(steered)["trimtab_steer_log_waiting", ""] == 50)
         assert decisions.recent(steered.store).height == 0
     assert {row["decision_id"] for row in logged(steered, 50)} == {each.json()["decision_id"] for each in answers}
 

@@ -108,9 +108,9 @@ def test_closed_readings_answer_nothing_and_hold_nothing_open(store, view, readi
         readings.close()
         with pytest.raises(StoreClosed):
             reader.value("SELECT 1")
-        assert store._open_cursors == 1
+        assert len(store._open_cursors) == 1
         readings.end()
-        assert store._open_cursors == 0
+        assert len(store._open_cursors) == 0
     with pytest.raises(StoreClosed), view.read():
         pass
-    assert store._open_cursors == 0
+    assert len(store._open_cursors) == 0
