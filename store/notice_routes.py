@@ -71,7 +71,7 @@ def change(store: Store, route_id: int, route: Route, *, operator: str) -> None:
     route = checked(route)
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
-        _require_route(connection, route_id)
+        before = _held(connection, route_id)
         _other_name(connection, route.name, route_id)
         now = store.clock.now()
         values = _values(route)
@@ -81,7 +81,8 @@ def change(store: Store, route_id: int, route: Route, *, operator: str) -> None:
             WHERE route_id = $route""",
             {**values, "operator": operator, "now": now, "route": route_id},
         )
-        audit.append(connection, now, operator, "notice route change", f"notice route {route_id}", _detail(route))
+        detail = {"before": _detail(before.route), "after": _detail(route)}
+        audit.append(connection, now, operator, "notice route change", f"notice route {route_id}", detail)
 
     store.write(work)
 
@@ -91,7 +92,7 @@ def switch(store: Store, route_id: int, *, enabled: bool, operator: str) -> None
     audit.person(ACTION, operator)
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
-        _require_route(connection, route_id)
+        before = _held(connection, route_id)
         now = store.clock.now()
         since = ", since = $now" if enabled else ""
         connection.execute(
@@ -100,7 +101,8 @@ def switch(store: Store, route_id: int, *, enabled: bool, operator: str) -> None
             {"enabled": enabled, "operator": operator, "now": now, "route": route_id},
         )
         action = "notice route resume" if enabled else "notice route stop"
-        audit.append(connection, now, operator, action, f"notice route {route_id}", {})
+        detail = {"before": {"enabled": before.enabled}, "after": {"enabled": enabled}}
+        audit.append(connection, now, operator, action, f"notice route {route_id}", detail)
 
     store.write(work)
 
@@ -110,13 +112,14 @@ def remove(store: Store, route_id: int, *, operator: str) -> None:
     audit.person("Remove the route", operator)
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
-        _require_route(connection, route_id)
+        before = _held(connection, route_id)
         now = store.clock.now()
         connection.execute(
             "UPDATE notice_routes SET removed_at = $now, enabled = false WHERE route_id = $route",
             {"now": now, "route": route_id},
         )
-        audit.append(connection, now, operator, "notice route remove", f"notice route {route_id}", {})
+        detail = {"before": _detail(before.route)}
+        audit.append(connection, now, operator, "notice route remove", f"notice route {route_id}", detail)
 
     store.write(work)
 
@@ -183,12 +186,11 @@ def _detail(route: Route) -> dict[str, object]:
     return detail
 
 
-def _require_route(connection: duckdb.DuckDBPyConnection, route_id: int) -> None:
-    found = connection.execute(
-        "SELECT 1 FROM notice_routes WHERE route_id = $route AND removed_at IS NULL", {"route": route_id}
-    ).fetchall()
-    if not found:
-        raise NotFound("notice route", str(route_id))
+def _held(connection: duckdb.DuckDBPyConnection, route_id: int) -> HeldRoute:
+    for one in within(Reader(connection, None)):
+        if one.route_id == route_id:
+            return one
+    raise NotFound("notice route", str(route_id))
 
 
 def _other_name(connection: duckdb.DuckDBPyConnection, name: str, route_id: int) -> None:

@@ -1,5 +1,6 @@
 """Notices: one open notice a key, who closes them, and what posts them in the transaction of its cause."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -211,6 +212,8 @@ def test_routes_are_kept_changed_and_audited(store: Store) -> None:
     assert audit.recent(store)["action"].to_list() == [
         "notice route remove", "notice route change", "notice route add", "notice route add",
     ]  # fmt: skip
+    changed = json.loads(audit.recent(store)["detail"][1])
+    assert changed["before"]["target"] != changed["after"]["target"] == {**changed["before"]["target"], "port": 25}
     assert audit.verify(store) is None
 
 
