@@ -16,7 +16,7 @@ import duckdb
 
 from store import migrate, notice_sources
 from store.clock import Clock
-from store.connection import HOLDER, Store
+from store.connection import HOLDER, Store, discard, flush
 from store.errors import ActionRefused, DiskFull, StoreError, StoreLocked
 
 # Publishing may hold about this much more than the data itself in the copy's log before it is folded in.
@@ -67,18 +67,18 @@ def _backup(store: Store, target: Path) -> Backup:
     if free < needed:
         raise DiskFull(target, f"the backup needs up to {needed:,.0f} bytes and {free:,} are free")
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    _discard(draft)
+    discard(draft)
     try:
         counts = _copy(store, draft)
         # It holds everything that people said.
         draft.chmod(0o600)
-        _flush(draft)
+        flush(draft)
         # Linking fails when the name was taken meanwhile, where renaming would overwrite.
         os.link(draft, target)
     except FileExistsError as error:
         raise ActionRefused(action, "the file exists.", "Choose another name; a backup never overwrites.") from error
     finally:
-        _discard(draft)
+        discard(draft)
     return Backup(target, target.stat().st_size, counts)
 
 
@@ -142,17 +142,17 @@ def restore(source: Path, db: Path, *, clock: Clock, force: bool = False) -> Pat
             raise ActionRefused(action, f"{db} exists.", "Repeat with --force: the present file is then moved aside.")
     db.parent.mkdir(parents=True, exist_ok=True)
     draft = db.with_name(f".{db.name}.{os.getpid()}.part")
-    _discard(draft)
+    discard(draft)
     try:
         try:
             shutil.copyfile(source, draft)
         except OSError as error:
             raise DiskFull(db, str(error)) if error.errno == 28 else StoreError(str(error)) from error
-        _flush(draft)
+        flush(draft)
         aside = _move_aside(db, clock)
         draft.replace(db)
     finally:
-        _discard(draft)
+        discard(draft)
     return aside
 
 
@@ -211,17 +211,3 @@ def _move_aside(db: Path, clock: Clock) -> Path | None:
         return None
     db.rename(aside)
     return aside
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _discard(draft: Path) -> None:
-    for path in (draft, draft.with_name(draft.name + ".wal")):
-        path.unlink(missing_ok=True)

@@ -219,7 +219,7 @@ class Store:
     def _rewrite(self, path: Path, patience: float) -> None:
         draft = path.with_name(f".{path.name}.rewrite")
         log = path.with_name(path.name + ".wal")
-        _discard(draft)
+        discard(draft)
         try:
             with self.borrowed_cursor() as cursor:
                 quoted = str(draft).replace("'", "''")
@@ -252,7 +252,7 @@ class Store:
         except OSError as error:
             raise DiskFull(path, str(error)) if error.errno == errno.ENOSPC else StoreError(str(error)) from error
         finally:
-            _discard(draft)
+            discard(draft)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -389,7 +389,8 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _discard(draft: Path) -> None:
+def discard(draft: Path) -> None:
+    """Remove a file of the engine that was not finished, and its log."""
     for path in (draft, draft.with_name(draft.name + ".wal")):
         path.unlink(missing_ok=True)
 

@@ -7,13 +7,12 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import polars as pl
 
-from dashboard.ui.text import plotly_safe
+from dashboard.drift.marks import MOST, Mark, diamonds, plotted
 from dashboard.ui.theme import Theme
 
-__all__ = ["Change", "Mark", "course"]
+__all__ = ["Change", "course"]
 
 _SMOOTHED: Final = 10
-_MOST_MARKS: Final = 24
 _HEIGHT: Final = 320
 
 
@@ -27,14 +26,6 @@ class Change:
     before: float | None
     after: float | None
     flagged: bool
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something that was done at a time, such as an approved lesson."""
-
-    at: datetime
-    title: str
 
 
 def course(
@@ -106,13 +97,13 @@ def _dots(figure: go.Figure, frame: pl.DataFrame, theme: Theme, names: tuple[str
 
 def _change(figure: go.Figure, frame: pl.DataFrame, theme: Theme, change: Change) -> None:
     first, last = frame["occurred_at"][0], frame["occurred_at"][-1]
-    moment = _moment(change.at)
+    moment = plotted(change.at)
     if change.begin is not None and change.end is not None and change.begin < change.end:
         figure.add_shape(
-            type="rect", x0=_moment(change.begin), x1=_moment(change.end), y0=0, y1=1, yref="paper", layer="below",
+            type="rect", x0=plotted(change.begin), x1=plotted(change.end), y0=0, y1=1, yref="paper", layer="below",
             fillcolor=theme.band, line={"width": 0},
         )  # fmt: skip
-    for level, begin, end in ((change.before, _moment(first), moment), (change.after, moment, _moment(last))):
+    for level, begin, end in ((change.before, plotted(first), moment), (change.after, moment, plotted(last))):
         if level is not None:
             figure.add_scatter(
                 x=[begin, end], y=[level, level], mode="lines", showlegend=False,
@@ -138,21 +129,13 @@ def _marks(
     if frame.is_empty():
         return
     first, last = frame["occurred_at"][0], frame["occurred_at"][-1]
-    shown = [mark for mark in marks if first <= mark.at <= last][-_MOST_MARKS:]
+    shown = [mark for mark in marks if first <= mark.at <= last][-MOST:]
     if not shown:
         return
-    place = low if log else low - 0.06 * ((high - low) or 1.0)
-    figure.add_scatter(
-        x=[_moment(mark.at) for mark in shown], y=[place] * len(shown), mode="markers", name="what was done",
-        marker={
-            "symbol": "diamond", "size": 11, "color": theme.series[3], "line": {"color": theme.surface, "width": 1},
-        },
-        customdata=[plotly_safe(mark.title, 90) for mark in shown],
-        hovertemplate="%{customdata}, %{x|%Y-%m-%d}<extra></extra>",
-    )  # fmt: skip
+    diamonds(figure, shown, low if log else low - 0.06 * ((high - low) or 1.0), theme)
     for mark in shown:
         figure.add_shape(
-            type="line", x0=_moment(mark.at), x1=_moment(mark.at), y0=0, y1=1, yref="paper", layer="below",
+            type="line", x0=plotted(mark.at), x1=plotted(mark.at), y0=0, y1=1, yref="paper", layer="below",
             line={"color": theme.series[3], "width": 1, "dash": "dot"},
         )  # fmt: skip
 
@@ -166,9 +149,4 @@ def _range(frame: pl.DataFrame, names: tuple[str, str] | None) -> tuple[float, f
 
 
 def _naive(moments: list[datetime]) -> list[datetime]:
-    return [_moment(moment) for moment in moments]
-
-
-def _moment(moment: datetime) -> datetime:
-    # The figure would otherwise shift UTC times to the browser's zone.
-    return moment.replace(tzinfo=None)
+    return [plotted(moment) for moment in moments]

@@ -10,8 +10,9 @@ from scipy.stats import t
 
 from dashboard import charts, data
 from dashboard.drift import words
-from dashboard.drift.course import Change, Mark
+from dashboard.drift.course import Change
 from dashboard.drift.days_figure import days_figure
+from dashboard.drift.marks import Mark
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from dashboard.ui.theme import Theme

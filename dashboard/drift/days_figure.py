@@ -5,14 +5,13 @@ from datetime import datetime, timedelta
 import plotly.graph_objects as go
 import polars as pl
 
-from dashboard.drift.course import Change, Mark
-from dashboard.ui.text import plotly_safe
+from dashboard.drift.course import Change
+from dashboard.drift.marks import MOST, Mark, diamonds, plotted
 from dashboard.ui.theme import Theme
 
 __all__ = ["days_figure"]
 
 _HEIGHT = 320
-_MOST_MARKS = 24
 
 
 def days_figure(
@@ -65,10 +64,10 @@ def days_figure(
 
 def _change(figure: go.Figure, x: list[datetime], theme: Theme, change: Change) -> None:
     """The change as a dashed line with the times nearly as likely, as far as they are in the picture, and the means."""
-    begin, end, at = x[0] - timedelta(hours=12), x[-1] + timedelta(hours=12), _moment(change.at)
+    begin, end, at = x[0] - timedelta(hours=12), x[-1] + timedelta(hours=12), plotted(change.at)
     if change.begin is not None and change.end is not None and change.begin < change.end:
         figure.add_shape(
-            type="rect", x0=max(_moment(change.begin), begin), x1=min(_moment(change.end), end), y0=0, y1=1,
+            type="rect", x0=max(plotted(change.begin), begin), x1=min(plotted(change.end), end), y0=0, y1=1,
             yref="paper", layer="below", fillcolor=theme.band, line={"width": 0},
         )  # fmt: skip
     for level, name, first, last in ((change.before, "before", begin, at), (change.after, "after", at, end)):
@@ -95,21 +94,8 @@ def _marks(
     figure: go.Figure, x: list[datetime], days: pl.DataFrame, theme: Theme, marks: tuple[Mark, ...], logarithmic: bool
 ) -> None:
     """Diamonds below the days for what was done meanwhile, the newest of many."""
-    shown = [mark for mark in marks if x and x[0] <= _moment(mark.at) <= x[-1]][-_MOST_MARKS:]
+    shown = [mark for mark in marks if x and x[0] <= plotted(mark.at) <= x[-1]][-MOST:]
     if not shown:
         return
     low, high = float(min(days["lower"])), float(max(days["upper"]))
-    place = low if logarithmic else low - 0.06 * ((high - low) or 1.0)
-    figure.add_scatter(
-        x=[_moment(mark.at) for mark in shown], y=[place] * len(shown), mode="markers", name="what was done",
-        marker={
-            "symbol": "diamond", "size": 11, "color": theme.series[3], "line": {"color": theme.surface, "width": 1},
-        },
-        customdata=[plotly_safe(mark.title, 90) for mark in shown],
-        hovertemplate="%{customdata}, %{x|%Y-%m-%d}<extra></extra>",
-    )  # fmt: skip
-
-
-def _moment(moment: datetime) -> datetime:
-    # The figure would otherwise shift UTC times to the browser's zone.
-    return moment.replace(tzinfo=None)
+    diamonds(figure, shown, low if logarithmic else low - 0.06 * ((high - low) or 1.0), theme)

@@ -8,7 +8,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.drift import asked, days, responding, words
-from dashboard.drift.course import Change, Mark, course
+from dashboard.drift.course import Change, course
+from dashboard.drift.marks import Mark
 from dashboard.ui import format as fmt
 from dashboard.ui import states, text
 from dashboard.ui.theme import Theme

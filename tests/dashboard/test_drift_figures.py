@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from loop_data import HOSTILE, NOW
 
 from dashboard.drift import days, words
-from dashboard.drift.course import Change, Mark, course
+from dashboard.drift.course import Change, course
 from dashboard.drift.days_figure import days_figure
 from dashboard.drift.heat_figure import SCALES, heat_map, weeks_of
 from dashboard.drift.incident_figure import moved_first
+from dashboard.drift.marks import Mark
 from dashboard.drift.model_figure import daily
 from dashboard.ui.theme import DARK, LIGHT
 from store.drift import BY_WEEK
