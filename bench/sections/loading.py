@@ -120,7 +120,7 @@ def operators_section(work: Path, seconds: float, rate: float) -> list[str]:
         "| what | measured | aim |",
         "|---|---|---|",
         f"| first page from an opened socket, s | {', '.join(f'{each:.2f}' for each in figures.first)} | 2 |",
-        f"| pages rendered, ms p50 / p95 | {ms(times)} | 300 |",
+        f"| pages rendered, ms p50 / p99 | {ms(times)} | 300 |",
         f"| memory of the server in the first and the last minute, MB | {begun:,.0f} / {ended:,.0f} "
         f"({(ended / begun - 1) * 100:+.0f} %) | 20 % |",
         f"| acknowledged, ms p50 / p99 | {ms(figures.sent.acknowledged)} | |",
