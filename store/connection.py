@@ -71,6 +71,7 @@ class Store:
         # None: the engine is out of use and a new one could not be opened yet.
         self._connection: duckdb.DuckDBPyConnection | None = connection
         self._retired: duckdb.DuckDBPyConnection | None = None
+        self._replacing = False  # a new file is about to take this one's place, once nobody reads
         try:
             migrate.migrate(connection, clock)
         except BaseException:
@@ -316,7 +317,9 @@ class Store:
 
     def _counted_cursor(self) -> tuple[duckdb.DuckDBPyConnection, int]:
         """A cursor to be given back, and the number of the engine it belongs to."""
-        with self._lock:
+        with self._changed:
+            # Reads that follow on each other would otherwise keep the file in use for ever.
+            self._changed.wait_for(lambda: not self._replacing, _REOPEN_SECONDS)
             cursor = self._cursor()
             self._open_cursors.add(cursor)
             return cursor, self._engines

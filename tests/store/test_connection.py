@@ -164,3 +164,30 @@ def test_the_cache_is_released_but_for_what_is_kept_and_the_limit_stays(tmp_path
     with store.read() as reader:
         assert reader.value("SELECT count(DISTINCT a) FROM texts") == 400_000, "what was let go is read again"
     store.close()
+
+
+def test_the_file_is_written_anew_though_somebody_always_reads(tmp_path):
+    """Six readers that begin again at once: there is never a moment without a read unless the next ones wait."""
+    store = Store.open(tmp_path / "trimtab.duckdb", threads=1)
+    stop, wrong = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            try:
+                with store.read() as reader:
+                    reader.value("SELECT count(*) FROM traces")
+                    stop.wait(0.05)
+            except Exception as error:
+                wrong.append(repr(error))
+
+    readers = [threading.Thread(target=read) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    try:
+        store.rewrite(patience=5.0)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+        store.close()
+    assert wrong == []
