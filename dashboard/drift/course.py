@@ -7,7 +7,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import polars as pl
 
-from dashboard.drift.marks import MOST, Mark, diamonds, plotted
+from dashboard.drift.marks import MOST, Mark, diamonds, plotted, split
 from dashboard.ui.theme import Theme
 
 __all__ = ["Change", "course"]
@@ -109,17 +109,7 @@ def _change(figure: go.Figure, frame: pl.DataFrame, theme: Theme, change: Change
                 x=[begin, end], y=[level, level], mode="lines", showlegend=False,
                 line={"color": theme.text, "width": 3}, hovertemplate=f"mean {level:.3g}<extra></extra>",
             )  # fmt: skip
-    figure.add_shape(
-        type="line", x0=moment, x1=moment, y0=0, y1=1, yref="paper",
-        line={"color": theme.text, "width": 1.5, "dash": "dash"},
-    )  # fmt: skip
-    # Words on the side with more room, so that they never leave a narrow screen.
-    early = change.at - first < last - change.at
-    figure.add_annotation(
-        x=moment, y=1, yref="paper", yanchor="top", xanchor="left" if early else "right", showarrow=False,
-        text=f"{'change' if change.flagged else 'likeliest split'}, {change.at:%Y-%m-%d}",
-        font={"color": theme.text, "size": 12}, xshift=4 if early else -4,
-    )  # fmt: skip
+    split(figure, moment, flagged=change.flagged, early=change.at - first < last - change.at, theme=theme)
 
 
 def _marks(

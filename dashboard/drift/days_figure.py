@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from dashboard.drift.course import Change
-from dashboard.drift.marks import MOST, Mark, diamonds, plotted
+from dashboard.drift.marks import MOST, Mark, diamonds, plotted, split
 from dashboard.ui.theme import Theme
 
 __all__ = ["days_figure"]
@@ -77,17 +77,7 @@ def _change(figure: go.Figure, x: list[datetime], theme: Theme, change: Change) 
                 showlegend=name == "before", line={"color": theme.text, "width": 3},
                 hovertemplate=f"mean {name} {level:.3g}<extra></extra>",
             )  # fmt: skip
-    figure.add_shape(
-        type="line", x0=at, x1=at, y0=0, y1=1, yref="paper",
-        line={"color": theme.text, "width": 1.5, "dash": "dash"},
-    )  # fmt: skip
-    # Words on the side with more room, so that they never leave a narrow screen.
-    early = at - begin < end - at
-    figure.add_annotation(
-        x=at, y=1, yref="paper", yanchor="top", xanchor="left" if early else "right", showarrow=False,
-        text=f"{'change' if change.flagged else 'likeliest split'}, {change.at:%Y-%m-%d}",
-        font={"color": theme.text, "size": 12}, xshift=4 if early else -4,
-    )  # fmt: skip
+    split(figure, at, flagged=change.flagged, early=at - begin < end - at, theme=theme)
 
 
 def _marks(

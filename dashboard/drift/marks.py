@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 
-__all__ = ["MOST", "Mark", "diamonds", "plotted"]
+__all__ = ["MOST", "Mark", "diamonds", "plotted", "split"]
 
 MOST: Final = 24
 """Marks of one figure; of more the newest are shown."""
@@ -33,6 +33,20 @@ def diamonds(figure: go.Figure, marks: Sequence[Mark], place: float, theme: Them
         },
         customdata=[plotly_safe(mark.title, 90) for mark in marks],
         hovertemplate="%{customdata}, %{x|%Y-%m-%d}<extra></extra>",
+    )  # fmt: skip
+
+
+def split(figure: go.Figure, at: datetime, *, flagged: bool, early: bool, theme: Theme) -> None:
+    """Draw the time of a change (a plotted one), or where it is likeliest; `early`: there is more room after it."""
+    figure.add_shape(
+        type="line", x0=at, x1=at, y0=0, y1=1, yref="paper",
+        line={"color": theme.text, "width": 1.5, "dash": "dash"},
+    )  # fmt: skip
+    # Words on the side with more room, so that they never leave a narrow screen.
+    figure.add_annotation(
+        x=at, y=1, yref="paper", yanchor="top", xanchor="left" if early else "right", showarrow=False,
+        text=f"{'change' if flagged else 'likeliest split'}, {at:%Y-%m-%d}",
+        font={"color": theme.text, "size": 12}, xshift=4 if early else -4,
     )  # fmt: skip
 
 
