@@ -19,6 +19,8 @@ _LISTED: Final = 8
 _NAMED: Final = 80  # characters of a name that traces state
 _LEAST: Final = 0.2  # of the shift, at the lower end of the interval
 _COINCIDENCE: Final = 0.45  # as good as a share of so much: something known happened at that very time
+# What the model watch saw was tested on other figures than those that moved here, so it counts for more.
+_WATCHED: Final = 0.6
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Coincidence:
     happened_at: datetime
     text: str
     intervention_id: str | None = None
+
+    @property
+    def weight(self) -> float:
+        """As good as a share of the shift of so much, at the lower end of its interval."""
+        return _WATCHED if self.cause == "model" and self.intervention_id is None else _COINCIDENCE
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def judge(
     ranked: list[tuple[float, str, str, str]] = [
         (one.lower, one.cause, one.name, _measured(one)) for one in suspects if one.lower >= _LEAST
     ]
-    ranked += [(_COINCIDENCE, one.cause, one.name, one.text) for one in coincidences]
+    ranked += [(one.weight, one.cause, one.name, one.text) for one in coincidences]
     ranked.sort(key=lambda one: -one[0])
     _, cause, name, text = ranked[0] if ranked else (0.0, UNKNOWN, "", _unknown(traces))
     alike = [one for one in ranked[1:] if one[1] != cause and one[0] >= ranked[0][0] - 0.05]
