@@ -9,14 +9,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from browser_paths import ARTEFACTS
 from browser_world import Deployment, deployed
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE = 45_000  # milliseconds; a machine that builds is slow
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -29,10 +31,33 @@ def chromium() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium is installed (apt-get install chromium)")
+    expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was on the screen when a test failed is part of its report: pictures stay on the machine that made them."""
+    report = yield
+    browser = getattr(item, "funcargs", {}).get("chromium")
+    if report.when == "call" and report.failed and browser is not None:
+        for context in browser.contexts:
+            for page in context.pages:
+                report.sections.append((f"on the screen of {page.url}", _seen(page)))
+    return report
+
+
+def _seen(page: Page) -> str:
+    try:
+        page.screenshot(path=str(ARTEFACTS / "failed.png"), timeout=5_000)
+        return page.get_by_test_id("stMain").aria_snapshot(timeout=5_000)
+    except Error as error:
+        return str(error)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +116,7 @@ def deployment(world: Deployment) -> Iterator[Deployment]:
 def page(chromium: Browser) -> Iterator[Page]:
     """A page that fails the test when it asks any other machine for anything."""
     context = chromium.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    context.set_default_timeout(45_000)
+    context.set_default_timeout(_PATIENCE)
     opened = context.new_page()
     foreign: list[str] = []
 
