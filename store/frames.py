@@ -23,6 +23,11 @@ UTC_TIME: pl.DataType = pl.Datetime("us", "UTC")
 _EXPORTED_ROWS = 32_768
 
 
+# The engine makes room for as many rows of every column before it hands over the first: its own default of a million
+# would take 8 MB a column for a result of one row, and hold it as long as the frame is held.
+_FETCHED_ROWS = 8_192
+
+
 class Reader:
     """One read transaction: everything asked of it sees the same state of the store."""
 
@@ -39,14 +44,14 @@ class Reader:
         with self._guard():
             # `sql` with parameters fetches every value as a Python object first: 30 times slower for large results.
             result = self._cursor.execute(sql, dict(params)) if params else self._cursor.sql(sql)
-            frame: pl.DataFrame = result.pl()
+            frame = fetched(result)
         return conform(frame, schema)
 
     def any_frame(self, sql: str, params: Mapping[str, object] | None = None) -> pl.DataFrame:
         """Run a query whose columns are not known beforehand (`pipelines sql`)."""
         with self._guard():
             relation = self._cursor.sql(sql, params=dict(params) if params else None)
-            return pl.DataFrame() if relation is None else relation.pl()
+            return pl.DataFrame() if relation is None else fetched(relation)
 
     def value(self, sql: str, params: Mapping[str, object] | None = None) -> object:
         """The single value of a one-row, one-column query; None when there is no row."""
@@ -86,6 +91,13 @@ class Reader:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+def fetched(result: duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """All rows of a result, in one piece and in no more memory than they need."""
+    frame: pl.DataFrame = result.pl(_FETCHED_ROWS)
+    # One piece is still the engine's buffer, mostly empty: taking all rows copies them out of it.
+    return frame.rechunk() if frame.n_chunks() > 1 else frame[pl.int_range(0, frame.height, eager=True)]
 
 
 def texts_in(parameter: str) -> str:

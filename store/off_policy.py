@@ -24,6 +24,7 @@ import duckdb
 import polars as pl
 
 from store.errors import StoreError
+from store.frames import fetched
 
 __all__ = ["ESTIMATORS", "LAMBDA", "ROUNDS", "TAU", "Moments", "Summary", "points", "summary"]
 
@@ -190,7 +191,7 @@ def _one_row(sql: str, rounds: pl.DataFrame) -> dict[str, float]:
     try:
         with _engine().cursor() as cursor:
             cursor.register("rounds", rounds)
-            row = cursor.sql(sql).pl().row(0, named=True)
+            row = fetched(cursor.sql(sql)).row(0, named=True)
     except duckdb.Error as error:
         raise StoreError(str(error)) from error
     if any(value is None for value in row.values()):

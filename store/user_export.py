@@ -10,6 +10,7 @@ from store import audit, personal_data
 from store.connection import Store
 from store.errors import NotFound
 from store.forgetting import collect
+from store.frames import fetched
 
 __all__ = ["note", "tables"]
 
@@ -30,7 +31,8 @@ def tables(store: Store, user_id: str) -> Iterator[tuple[str, pl.DataFrame]]:
             if not counts:
                 raise NotFound("user", user_id)
             for table in sorted(counts.keys() - _LEFT_OUT):
-                yield table, cursor.execute(f"SELECT * FROM {table} WHERE {personal_data.ERASED[table]}").pl()
+                rows = cursor.execute(f"SELECT * FROM {table} WHERE {personal_data.ERASED[table]}")
+                yield table, fetched(rows)
         finally:
             cursor.execute("ROLLBACK")
 
