@@ -3,7 +3,7 @@
 Run as: python -m bench [--work DIR] [--quick] [--only SECTION ...]    (make bench)
 
 With --only, the sections named are measured and replaced in the report that is there; the others stay. The soak and the
-operators run only when they are named.
+operators, also those on a large store, run only when they are named.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def main() -> None:
         "live": lambda: loading.live_section(work, scale, environments),
         "soak": lambda: loading.soak_section(work, arguments.minutes * 60 / scale, arguments.rate),
         "operators": lambda: loading.operators_section(work, arguments.minutes * 60 / scale, arguments.rate / 5),
+        "large": lambda: loading.large_section(work, scale, arguments.minutes * 18 / scale, arguments.rate / 5),
         "ingest": lambda: loading.ingest_section(work, scale, short),
         "pages": lambda: loading.pages_section(work, scale, short),
         "fits": lambda: learning.fits_section(work, scale, environments),
@@ -53,7 +54,7 @@ def main() -> None:
         head = head or report.head(scale, short)
     else:
         head, sections = report.head(scale, short), {}
-    for name in arguments.only or [name for name in measures if name not in ("soak", "operators")]:
+    for name in arguments.only or [name for name in measures if name not in ("soak", "operators", "large")]:
         lines = measures[name]()
         if arguments.only:
             lines[2:2] = ["", f"Measured again {report.when()}."]

@@ -3,6 +3,7 @@
 Each operator is a session on Streamlit's own web socket that goes round every page; see `bench.soak`.
 """
 
+import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -63,11 +64,16 @@ class OperatorsFigures:
         return quantile(part, 0.5)
 
 
-def measure(folder: Path, seconds: float, rate: float, spans: int) -> OperatorsFigures:
-    """Fill an empty store with `spans`, let it settle, then send `rate` spans/s for `seconds` beside the operators.
+def measure(
+    folder: Path, seconds: float, rate: float, spans: int = SPANS, *, store: Path | None = None
+) -> OperatorsFigures:
+    """Fill an empty store, or a copy of `store`, with `spans`, let it settle, then send `rate` spans/s for `seconds`
+    beside the operators.
 
     Raises: `RuntimeError` when a request is refused, a page fails, or an acknowledged span is missing.
     """
+    if store is not None:
+        shutil.copyfile(store, folder / "trimtab.duckdb")
     filling = bodies(folder / "filling.bin", max(1, spans // SPANS), first=WARM_FROM)
     made = bodies(folder / "bodies.bin", max(1, round(seconds * rate / SPANS)))
     with trimtab(folder) as (process, target, control), ExitStack() as stack:
@@ -75,16 +81,17 @@ def measure(folder: Path, seconds: float, rate: float, spans: int) -> OperatorsF
         def count() -> int:
             return int(control.sql("SELECT count(*) AS n FROM spans", 60.0).item())
 
+        before = count()
         send(target, filling)
-        until_counted(count, filling.spans, 60.0)
+        until_counted(count, before + filling.spans, 60.0)
         operators = [stack.enter_context(Operator(target.port)) for _ in range(OPERATORS)]
         time.sleep(min(_SETTLING_SECONDS, seconds))
         with Memory(process.pid) as memory:
             sent = send(target, made, rate=rate)
-        until_counted(count, filling.spans + made.spans, 60.0)
+        until_counted(count, before + filling.spans + made.spans, 60.0)
     log = (folder / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()
     return OperatorsFigures(
-        filling.spans, sent.ended - sent.begun, sent, [each.first for each in operators],
+        before + filling.spans, sent.ended - sent.begun, sent, [each.first for each in operators],
         [each for operator in operators for each in operator.seen if each[1] >= sent.begun],
         [(moment - sent.begun, alone, family) for moment, alone, family in memory.samples],
         [line for line in log if "Traceback" in line or "ERROR" in line or "Error:" in line],

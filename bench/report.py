@@ -15,6 +15,7 @@ TITLES: Final = {
     "live": "Live ingest",
     "soak": "Live ingest over minutes",
     "operators": "Four operators at once",
+    "large": "Four operators at once, on a large store",
     "ingest": "Files into the store",
     "pages": "Queries of the pages",
     "fits": "Fits beside their peers",

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard import data
 from dashboard.access import gate
 from dashboard.feel import arrival, sidebar
 from dashboard.ui import filters, states
@@ -93,6 +94,7 @@ _MENU: Any = {
     "About": "Trimtab: the learning loop around deployed agents.",
 }
 
+data.begin()
 acting = None
 with states.guarded("The store", key="store"):
     acting = gate.entered()
@@ -120,3 +122,4 @@ with states.guarded("The store", key="store"):
 if ready:
     with states.guarded("The page", key="page"):
         page.run()
+    sidebar.say_age(data.age())

@@ -1,6 +1,7 @@
 """Figures: pure functions from frames and a theme to Plotly figures, with text from data escaped.
 
-A frame has one row a point; what is drawn is capped by the caller, who says so beside the figure.
+A frame has one row a point; what is drawn is capped by the caller, who says so beside the figure. Hours are those of
+the operator's clock (`dashboard.ui.axis`).
 """
 
 import html
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from dashboard.ui import axis
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import KINDS, Theme
@@ -80,6 +82,7 @@ def traces_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, heigh
     _axes(figure, theme)
     figure.update_yaxes(title_text="traces", row=1, col=1)
     figure.update_yaxes(title_text="failed", row=2, col=1, nticks=3, rangemode="tozero")
+    _named(figure, bucket, theme)
     if not failed["errors"].sum():
         figure.update_yaxes(range=[0, 1], row=2, col=1)
     return figure
@@ -111,6 +114,7 @@ def reward_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, heigh
     figure.update_layout(hovermode="x unified", height=height, margin={"l": 0, "r": 4, "t": 6, "b": 0})
     _axes(figure, theme)
     figure.update_yaxes(title_text="mean reward", rangemode="normal")
+    _named(figure, bucket, theme)
     return figure
 
 
@@ -195,13 +199,21 @@ def _axes(figure: go.Figure, theme: Theme) -> None:
         gridcolor=theme.grid, fixedrange=True, zeroline=False, nticks=5, automargin=True,
         tickfont={"color": theme.muted, "size": 11}, title_font={"color": theme.muted, "size": 11},
     )  # fmt: skip
-    figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text})
+    figure.update_layout(**theme.layout)
 
 
 def _middle(buckets: pl.Series, bucket: Bucket) -> list[datetime]:
-    """The middles of buckets, so that bars and points stand over the time they count; naive, meaning UTC."""
+    """The middles of buckets, so that bars and points stand over the time they count; days and weeks are UTC's."""
     half = _WIDTHS[bucket] / 2
-    return [moment.replace(tzinfo=None) + half for moment in buckets.to_list()]
+    shown = axis.moment if bucket == "hour" else axis.in_utc
+    return [shown(moment) + half for moment in buckets.to_list()]
+
+
+def _named(figure: go.Figure, bucket: Bucket, theme: Theme) -> None:
+    if bucket == "hour":
+        axis.name_moments(figure, theme, "hours")
+    else:
+        axis.name_periods(figure, theme, bucket)
 
 
 def _with_gaps(frame: pl.DataFrame, bucket: Bucket) -> pl.DataFrame:

@@ -5,11 +5,11 @@ header (so no web page can reach them by rebinding a name), and the random token
 owner of the database file can read.
 
     GET  /control/hello    {"pid", "version"}
-    POST /control/ingest   {"paths", "source", "mapping"}   a stream of events, one JSON object a line
+    POST /control/ingest   {"paths", "source", "mapping", "operator"}   a stream of events, one JSON object a line
     POST /control/run      {"job"}                          a stream of events
     GET  /control/jobs     the jobs with their latest runs
     POST /control/sql      {"sql", "timeout"}               an Arrow IPC stream
-    POST /control/backup   {"path"}                         {"path", "bytes", "rows"}
+    POST /control/backup   {"path", "operator"}             {"path", "bytes", "rows"}
     GET  /control/keys     the API keys without their secrets
     POST /control/keys     {"scopes", "name", "rate", "burst", "operator"}   the new key, with its text as "key"
     POST /control/keys/revoke  {"key_id", "operator"}       the key as it is now
@@ -94,7 +94,8 @@ class _Control:
         source = _field(body, "source", str, optional=True)
         text = _field(body, "mapping", str, optional=True)
         mapping = Mapping.from_json(text) if text is not None else None
-        return _stream(self._operations.ingest([Path(path) for path in paths], source, mapping))
+        operator = _field(body, "operator", str)
+        return _stream(self._operations.ingest([Path(path) for path in paths], source, mapping, operator))
 
     async def run(self, request: Request) -> Response:
         job = _field(await _body(request), "job", str)
@@ -113,10 +114,11 @@ class _Control:
         return Response(buffer.getvalue(), media_type="application/vnd.apache.arrow.stream")
 
     async def backup(self, request: Request) -> Response:
-        path = Path(_field(await _body(request), "path", str))
+        body = await _body(request)
+        path = Path(_field(body, "path", str))
         if not path.is_absolute():
             raise BadRequest("path must be absolute.")
-        return JSONResponse(await to_thread.run_sync(self._operations.backup, path))
+        return JSONResponse(await to_thread.run_sync(self._operations.backup, path, _field(body, "operator", str)))
 
     async def keys(self, _: Request) -> Response:
         return JSONResponse(await to_thread.run_sync(self._operations.keys))

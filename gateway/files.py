@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway import bodies
-from gateway.access import Access
+from gateway.access import Access, Caller
 from gateway.refusals import refusal
 from pipelines.ingest.loads import Loads
 from pipelines.ingest.uploads import Upload, Uploads
@@ -22,6 +22,7 @@ from store.errors import TrimtabError
 
 # So many bytes are gathered before they are written, to write seldom.
 _BLOCK = 1 << 20
+_KEYLESS = "this machine, without a key"
 
 
 class Files:
@@ -36,11 +37,12 @@ class Files:
     async def send(self, request: Request) -> Response:
         """Keep a file and queue it for loading."""
         try:
-            self._check(request)
+            caller = self._check(request)
             bodies.stated_length(request, self._limit)
             upload = await self._receive(request, request.query_params.get("name") or "upload")
             source = request.query_params.get("source") or None
-            load_id = await to_thread.run_sync(lambda: self._uploads.submit(upload, source=source))
+            actor = f"key {caller.name}" if caller.key_id is not None else _KEYLESS
+            load_id = await to_thread.run_sync(lambda: self._uploads.submit(upload, actor=actor, source=source))
         except TrimtabError as error:
             return refusal(error)
         url = f"/v1/upload/{load_id}"
@@ -68,8 +70,8 @@ class Files:
             }
         )
 
-    def _check(self, request: Request) -> None:
-        self._access.check(request.headers, request.client.host if request.client else None, "ingest")
+    def _check(self, request: Request) -> Caller:
+        return self._access.check(request.headers, request.client.host if request.client else None, "ingest")
 
     async def _receive(self, request: Request, name: str) -> Upload:
         """The file on disk. Raises: `BodyTooLarge`, `DiskFull`."""

@@ -27,6 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.deciding import Deciding
 from gateway.key_ring import KeyRing
 from gateway.passing import PassingServer, steers
+from gateway.security_headers import OF_DATA
 from gateway.steering_wire import (
     Answered,
     Asked,
@@ -207,6 +208,7 @@ class _Process:
             response = await self.deciding.respond(Request(scope, receive))
         else:
             response = JSONResponse({"error": _MISDIRECTED}, status_code=421, headers={"Connection": "close"})
+        response.raw_headers.extend(OF_DATA)
         await response(scope, receive, send)
 
 

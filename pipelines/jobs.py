@@ -239,6 +239,15 @@ _JOBS = (
         has_work=HasWork("pipelines.lessons.drafting.work:has_work"),
     ),
     Job(
+        name="lint-lessons",
+        title="Comparison of lessons",
+        description="Has lessons embedded, where a model for that is configured, and looks for near duplicates by it.",
+        every=timedelta(minutes=1),
+        run=Run("pipelines.lessons.lint.job:run"),
+        reads_data=False,
+        has_work=HasWork("pipelines.lessons.lint.work:has_work"),
+    ),
+    Job(
         name="preferences",
         title="Preferences",
         description="Infers what people value from their choices, goals and comparisons, and counts every user.",

@@ -24,6 +24,7 @@ __all__ = ["PURPOSE", "embed"]
 
 PURPOSE: Final = "embedding"
 _BATCH: Final = 64  # texts in one call
+_LARGEST: Final = 1e15  # of a number of a vector: its square is one too
 _CHARACTERS: Final = 8_000  # of one text: below the 8,191 tokens that servers commonly take
 
 
@@ -32,13 +33,15 @@ def embed(store: Store, port: ModelPort, texts: Sequence[str]) -> NDArray[np.flo
 
     Raises: `BudgetExceeded` before anything is sent that could cost more than is left; `ModelError`; `StoreError`.
     """
-    hashes = [_hash(port, text) for text in texts]
-    found = embeddings.kept(store, sorted(set(hashes)))
+    origin = embeddings.origin_of(port.setup.base_url, port.setup.model)
+    hashes = [embeddings.content_hash(text) for text in texts]
+    found = embeddings.kept(store, origin, sorted(set(hashes)))
     missing = {name: text[:_CHARACTERS] for name, text in zip(hashes, texts, strict=True) if name not in found}
     names = sorted(missing)
     for start in range(0, len(names), _BATCH):
         batch = names[start : start + _BATCH]
-        found |= dict(zip(batch, _asked(store, port, batch, [missing[name] or " " for name in batch]), strict=True))
+        asked = _asked(store, port, batch, [missing[name] or " " for name in batch])
+        found |= {name: np.asarray(vector, dtype=np.float32) for name, vector in zip(batch, asked, strict=True)}
     vectors = [found[name] for name in hashes]
     if len({len(vector) for vector in vectors}) > 1:
         raise ModelMalformed(f"{port.server} gave embeddings of different lengths.")
@@ -75,7 +78,8 @@ def _asked(store: Store, port: ModelPort, names: list[str], texts: list[str]) ->
         raise
     finally:
         llm_calls.finish(store, call_id, ended)
-    embeddings.keep(store, call_id, port.setup.model, dict(zip(names, vectors, strict=True)))
+    origin = embeddings.origin_of(port.setup.base_url, port.setup.model)
+    embeddings.keep(store, origin, call_id, dict(zip(names, vectors, strict=True)))
     return vectors
 
 
@@ -111,9 +115,6 @@ def _vectors(port: ModelPort, document: dict[str, Any], count: int) -> list[list
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _hash(port: ModelPort, text: str) -> str:
-    decides = [PURPOSE, port.setup.base_url, port.setup.model, text[:_CHARACTERS]]
-    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and abs(value) < _LARGEST

@@ -36,8 +36,8 @@ _WAITING_POLLS = 5
 class Operations(Protocol):
     """What a command can ask for, wherever the store is open."""
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
-        """Load files one after the other."""
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None, operator: str) -> Generator[Event]:
+        """Load files one after the other; `operator` is whom the audit log names."""
         ...
 
     def run(self, job: str) -> Generator[Event]:
@@ -52,7 +52,7 @@ class Operations(Protocol):
         """Run one reading statement. Raises: `StoreError`."""
         ...
 
-    def backup(self, path: Path) -> dict[str, Any]:
+    def backup(self, path: Path, operator: str) -> dict[str, Any]:
         """Copy the store into a new file. Raises: `ActionRefused`, `StoreError`."""
         ...
 
@@ -92,10 +92,10 @@ class LocalOperations:
         self._runner = runner
         self._stopping = stopping
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None, operator: str) -> Generator[Event]:
         """Load files one after the other; a file that fails does not keep the next from loading."""
         for path in paths:
-            yield from self._ingest(path, source, mapping)
+            yield from self._ingest(path, source, mapping, operator)
 
     def run(self, job: str) -> Generator[Event]:
         """Run a job now, in a thread of its own. Closing the iterator does not stop the run."""
@@ -144,9 +144,9 @@ class LocalOperations:
         """Run one reading statement. Raises: `StoreError`."""
         return adhoc.query(self._store, text, timeout=timeout)
 
-    def backup(self, path: Path) -> dict[str, Any]:
+    def backup(self, path: Path, operator: str) -> dict[str, Any]:
         """Copy the store into a new file. Raises: `ActionRefused`, `StoreError`."""
-        made = backup(self._store, path)
+        made = backup(self._store, path, by=operator)
         return {"path": str(made.path), "bytes": made.bytes, "rows": made.rows}
 
     def create_key(
@@ -191,13 +191,13 @@ class LocalOperations:
     def _key(self, key_id: str) -> dict[str, Any]:
         return next(key for key in self.keys() if key["key_id"] == key_id)
 
-    def _ingest(self, path: Path, source: str | None, mapping: Mapping | None) -> Generator[Event]:
+    def _ingest(self, path: Path, source: str | None, mapping: Mapping | None, operator: str) -> Generator[Event]:
         ended = threading.Event()
 
         def after(_: LoadStatus) -> None:
             ended.set()
 
-        load_id = self._loads.submit(path, source=source, mapping=mapping, after=after)
+        load_id = self._loads.submit(path, source=source, mapping=mapping, actor=operator, after=after)
         status = self._loads.status(load_id)
         if status is None:
             raise LookupError(load_id)

@@ -29,6 +29,7 @@ from store.frames import UTC_TIME, Reader, declare
 
 GENESIS = "0" * 64
 SYSTEM = "trimtab"  # who did what nobody asked for
+SCHEDULER = "scheduler"  # who loads what was put into the inbox
 _COUNT = "audit_rows"
 _BLOCK = 10_000
 
@@ -94,6 +95,15 @@ def append(
         {"key": _COUNT, "count": sequence},
     )
     return sequence
+
+
+def exported(store: Store, actor: str, *, table: str, kind: str, rows: int) -> None:
+    """Write that somebody took a table out as a file: `table` as the page names it, `kind` such as "CSV"."""
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        append(connection, store.clock.now(), actor, "export", table, {"format": kind, "rows": rows})
+
+    store.write(work)
 
 
 def following(connection: duckdb.DuckDBPyConnection) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from store import migrate, notice_sources
+from store import audit, migrate, notice_sources
 from store.clock import Clock
 from store.connection import HOLDER, Store, discard, flush
 from store.errors import ActionRefused, DiskFull, StoreError, StoreLocked
@@ -37,9 +37,10 @@ class Backup:
         return sum(self.counts.values())
 
 
-def backup(store: Store, target: Path) -> Backup:
+def backup(store: Store, target: Path, *, by: str | None = None) -> Backup:
     """Copy the store as it is at this moment into a new file. That it failed is a notice, until one is made again.
 
+    Args: `by` who asked for it, for the audit log of the store, which the copy was made before; None: no row.
     Raises: `ActionRefused` when the file exists or the store is in memory; `DiskFull`; `StoreError`.
     """
     try:
@@ -50,7 +51,14 @@ def backup(store: Store, target: Path) -> Backup:
             # What stopped the backup, such as a full disk, may stop this too.
             store.write(lambda connection: notice_sources.backup_failed(connection, store.clock.now(), why))
         raise
-    store.write(lambda connection: notice_sources.backup_made(connection, store.clock.now()))
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        notice_sources.backup_made(connection, store.clock.now())
+        if by is not None:
+            detail = {"file": str(made.path), "rows": made.rows, "bytes": made.bytes}
+            audit.append(connection, store.clock.now(), by, "backup make", "backup file", detail)
+
+    store.write(work)
     return made
 
 

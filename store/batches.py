@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from store import meta, tombstones
+from store import audit, meta, tombstones
 from store.connection import Store
 from store.errors import NotFound
 from store.frames import UTC_TIME, declare
@@ -52,17 +52,20 @@ class SliceCounts:
     bytes_done: int
 
 
-def begin(store: Store, *, source: str, file_name: str, bytes_total: int) -> int:
-    """Open a batch in state 'staging'; returns its id."""
+def begin(store: Store, *, source: str, file_name: str, bytes_total: int, loaded_by: str | None = None) -> int:
+    """Open a batch in state 'staging'; returns its id. `loaded_by` is who the audit log will name."""
 
     def work(connection: duckdb.DuckDBPyConnection) -> int:
         row = connection.execute(
-            """INSERT INTO ingest_batches (batch_id, source, file_name, state, bytes_total, received_at)
-            SELECT coalesce(max(batch_id), 0) + 1, $source, $file_name, 'staging', $bytes_total, $now
+            """INSERT INTO ingest_batches (batch_id, source, file_name, state, bytes_total, received_at, loaded_by)
+            SELECT coalesce(max(batch_id), 0) + 1, $source, $file_name, 'staging', $bytes_total, $now, $loaded_by
             FROM ingest_batches
             RETURNING batch_id""",
-            {"source": source, "file_name": file_name, "bytes_total": bytes_total, "now": store.clock.now()},
-        ).fetchall()
+            {
+                "source": source, "file_name": file_name, "bytes_total": bytes_total, "now": store.clock.now(),
+                "loaded_by": loaded_by,
+            },
+        ).fetchall()  # fmt: skip
         return int(row[0][0])
 
     return store.write(work)
@@ -132,9 +135,13 @@ def keep_refused(connection: duckdb.DuckDBPyConnection, batch_id: int, records: 
 
 
 def finish(store: Store, batch_id: int, state: str, error: str | None = None) -> None:
-    """End a batch as 'done', 'failed' or 'cancelled'."""
+    """End a batch as 'done', 'failed' or 'cancelled'.
+
+    One that published something, and of which it is known who had it loaded, has its row in the audit log with that.
+    """
 
     def work(connection: duckdb.DuckDBPyConnection) -> None:
+        _audit(connection, store.clock.now(), batch_id, state)
         connection.execute(
             """UPDATE ingest_batches SET state = $state, error = $error, finished_at = $now, staging_dir = NULL
             WHERE batch_id = $batch""",
@@ -192,6 +199,18 @@ def reject_reasons(store: Store, batch_id: int, limit: int = 50) -> pl.DataFrame
             REJECT_REASONS,
             {"batch": batch_id, "limit": limit},
         )
+
+
+def _audit(connection: duckdb.DuckDBPyConnection, now: datetime, batch_id: int, state: str) -> None:
+    names = ("file", "source", "format", "received", "accepted", "duplicate", "rejected")
+    rows = connection.execute(
+        """SELECT loaded_by, file_name, source, format, received, accepted, duplicate, rejected FROM ingest_batches
+        WHERE batch_id = $batch AND loaded_by IS NOT NULL AND slices_done > 0 AND finished_at IS NULL""",
+        {"batch": batch_id},
+    ).fetchall()
+    for actor, *told in rows:
+        detail = {**dict(zip(names, told, strict=True)), "state": state}
+        audit.append(connection, now, actor, "file load", f"batch {batch_id}", detail)
 
 
 def _storable(text: str | None) -> str | None:

@@ -205,6 +205,11 @@ class Store:
         """How many changes wait for the writer."""
         return self._writer.depth
 
+    @property
+    def changes(self) -> int:
+        """How many transactions have ended since the store was opened; while it stands, so do all rows."""
+        return self._writer.done
+
     def close(self) -> None:
         """Finish the queued changes, fold the log into the file and let it go. Safe to call twice."""
         self._writer.close()

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import duckdb
 
-from store import audit, lesson_changes, mentions, meta, personal_data, policies, tombstones
+from store import audit, embeddings, lesson_changes, mentions, meta, personal_data, policies, tombstones
 from store.connection import Store
 from store.errors import ActionRefused, NotFound, StoreError
 from store.lesson_serving import Render
@@ -267,6 +267,8 @@ def _forget(
     for tables in (personal_data.FACTS, personal_data.others(connection)):
         for table, count in mentions.in_facts(connection, user_id, tables).items():
             cells[table] = cells.get(table, 0) + count
+    # Lessons whose words have changed: the numbers made of the old ones go too.
+    embeddings.prune(connection)
     pseudonym = tombstones.digest(key, "user", user_id)[:12]
     redacted = _redact(connection, now, operator, person)
     if refuse != "never":

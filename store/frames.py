@@ -53,10 +53,14 @@ class Reader:
             relation = self._cursor.sql(sql, params=dict(params) if params else None)
             return pl.DataFrame() if relation is None else fetched(relation)
 
+    def rows(self, sql: str, params: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """A few rows as objects of Python."""
+        with self._guard():
+            return self._cursor.execute(sql, dict(params) if params else None).fetchall()
+
     def value(self, sql: str, params: Mapping[str, object] | None = None) -> object:
         """The single value of a one-row, one-column query; None when there is no row."""
-        with self._guard():
-            rows = self._cursor.execute(sql, dict(params) if params else None).fetchall()
+        rows = self.rows(sql, params)
         return rows[0][0] if rows else None
 
     def export(self, path: Path, sql: str, params: Mapping[str, object] | None = None) -> None:

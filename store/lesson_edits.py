@@ -10,7 +10,7 @@ from store import lesson_lint, lesson_rules, lesson_versions
 from store.connection import Store
 from store.errors import ActionRefused
 from store.lesson_changes import Reviewed, held, settle
-from store.lesson_lint import Found, open_findings
+from store.lesson_lint import Compared, Found, open_findings
 from store.lesson_serving import SERVED_STATES, Render
 from store.lesson_versions import LessonText, Origins, Scope
 
@@ -31,14 +31,15 @@ def edit(
     expires_at: datetime | Literal["never"] | None = None,
     origins: Origins | None = None,
     findings: Sequence[Found] | None = None,
+    compared: Compared | None = None,
     render: Render,
 ) -> Reviewed:
     """Give a lesson its next version: another text, scope, holdout or expiry; what is None stays.
 
-    `findings` are what lint finds in the new version, None: it has not read it. A served lesson goes on being served
-    with the new version where lint read it and blocks nothing, and no second person has to approve it; otherwise it
-    waits as proposed. An approval of one person ends with an edit. `origins` are the new text's (default: those of the
-    version before, whatever was changed).
+    `findings` are what lint finds in the new version, None: it has not read it; `compared` how it compared others. A
+    served lesson goes on being served with the new version where lint read it and blocks nothing, and no second person
+    has to approve it; otherwise it waits as proposed. An approval of one person ends with an edit. `origins` are the
+    new text's (default: those of the version before, whatever was changed).
     Raises: as `approve`; `ActionRefused` for an unusable text or scope, or when nothing changes.
     """
     new_text = None if text is None else lesson_versions.checked(text)
@@ -60,7 +61,7 @@ def edit(
             raise ActionRefused("Edit", "the text is the same as before.", "Change it, or leave the lesson as it is.")
         number = lesson_versions.add(connection, now, lesson_id, version, words, origins or kept, operator)
         if findings is not None:
-            lesson_lint.put(connection, lesson_id, number, findings, now)
+            lesson_lint.put(connection, lesson_id, number, findings, now, compared)
         agent = str(other.get("agent", one.agent))
         serves_on = one.state in SERVED_STATES and not lesson_rules.two_person(connection, agent)
         serves_on = serves_on and open_findings(connection, lesson_id, number) == ()

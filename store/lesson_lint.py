@@ -4,6 +4,7 @@ Findings belong to a version and stay with it: a new text is read anew, an old o
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -19,8 +20,10 @@ __all__ = [
     "LINT",
     "OVERRIDES",
     "UNANSWERED",
+    "Compared",
     "Found",
     "checked_at",
+    "compared",
     "counts",
     "keeping",
     "of",
@@ -28,6 +31,8 @@ __all__ = [
     "override",
     "overrides",
     "put",
+    "unread",
+    "waiting_otherwise",
 ]
 
 LINT = declare(
@@ -42,6 +47,7 @@ OVERRIDES = declare(
         "operator": pl.String, "overridden_at": UTC_TIME,
     }
 )  # fmt: skip
+_COMPARED = declare({"method": pl.String, "reason": pl.String})
 COUNTS = declare({"lesson_id": pl.String, "blocks": pl.Int64, "warns": pl.Int64, "notes": pl.Int64, "open": pl.Int64})
 MAX_REASON: Final = 1_000
 UNANSWERED: Final = """f.severity = 'block' AND NOT EXISTS (
@@ -50,6 +56,14 @@ UNANSWERED: Final = """f.severity = 'block' AND NOT EXISTS (
 """Whether a row f of lesson_lint blocks its version: nobody has overridden this rule and excerpt in it."""
 
 _COLUMNS: Final = ", ".join(f"f.{name}" for name in LINT.names())
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How other lessons were compared with a text, and why not in the way that is configured; None: it was so."""
+
+    method: str
+    reason: str | None = None
 
 
 class Found(Protocol):
@@ -70,11 +84,16 @@ class Found(Protocol):
 
 
 def put(
-    connection: duckdb.DuckDBPyConnection, lesson_id: str, version: int, findings: Sequence[Found], now: datetime
+    connection: duckdb.DuckDBPyConnection,
+    lesson_id: str,
+    version: int,
+    findings: Sequence[Found],
+    now: datetime,
+    how: Compared | None = None,
 ) -> None:
     """Keep what lint found in one version, in place of what it found in the same version before.
 
-    Call inside a transaction. Overrides of the version stay.
+    `how` other lessons were compared, None: nobody says. Call inside a transaction. Overrides of the version stay.
     """
     key = {"lesson": lesson_id, "version": version}
     connection.execute("DELETE FROM lesson_lint WHERE lesson_id = $lesson AND version = $version", key)
@@ -89,9 +108,12 @@ def put(
             },
         )  # fmt: skip
     connection.execute(
-        "INSERT INTO lesson_checks VALUES ($lesson, $version, $now, $findings)",
-        {**key, "now": now, "findings": len(findings)},
-    )
+        "INSERT INTO lesson_checks VALUES ($lesson, $version, $now, $findings, $method, $reason)",
+        {
+            **key, "now": now, "findings": len(findings), "method": how.method if how else None,
+            "reason": how.reason if how else None,
+        },
+    )  # fmt: skip
 
 
 def keeping(findings: Sequence[Found], now: datetime) -> Callable[[duckdb.DuckDBPyConnection, str, int], None]:
@@ -120,6 +142,44 @@ def checked_at(store: Store, lesson_id: str, version: int) -> datetime | None:
         )
     moment: datetime | None = frame["at"][0]
     return moment
+
+
+def compared(store: Store, lesson_id: str, version: int) -> Compared | None:
+    """How lint compared other lessons with this version; None when it has not read it, or did not say."""
+    with store.read() as reader:
+        frame = reader.frame(
+            """SELECT method, reason FROM lesson_checks
+            WHERE lesson_id = $lesson AND version = $version AND method IS NOT NULL LIMIT 1""",
+            _COMPARED,
+            {"lesson": lesson_id, "version": version},
+        )
+    return Compared(**frame.row(0, named=True)) if frame.height else None
+
+
+def waiting_otherwise(store: Store, method: str, since: datetime, most: int) -> list[str]:
+    """Lessons that wait and whose newest version lint has not read since, or has not compared wholly by this method: at
+    most so many, those longest unread first."""
+    with store.read() as reader:
+        frame = reader.frame(
+            """SELECT l.lesson_id FROM lessons AS l
+            LEFT JOIN lesson_checks AS c ON c.lesson_id = l.lesson_id AND c.version = l.version
+            WHERE l.state IN ('proposed', 'approved') AND (c.checked_at IS NULL OR c.checked_at <= $since)
+                AND (c.method IS DISTINCT FROM $method OR c.reason IS NOT NULL)
+            ORDER BY c.checked_at NULLS FIRST, l.lesson_id LIMIT $most""",
+            declare({"lesson_id": pl.String}),
+            {"method": method, "since": since, "most": most},
+        )
+    return frame["lesson_id"].to_list()
+
+
+def unread(store: Store) -> bool:
+    """Whether there is a lesson that waits for review and whose newest version lint has not read."""
+    with store.read() as reader:
+        found = reader.value(
+            """SELECT EXISTS (FROM lessons AS l ANTI JOIN lesson_checks AS c USING (lesson_id, version)
+            WHERE l.state IN ('proposed', 'approved'))"""
+        )
+    return bool(found)
 
 
 def counts(store: Store, lesson_ids: Sequence[str]) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 Proposing is in `store.lesson_proposals`, reviews are in `store.lesson_reviews`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -101,16 +102,17 @@ _ORDERS: Final = {
 
 @dataclass(frozen=True)
 class BlastRadius:
-    """Whom a lesson reaches once approved: traces of its agent and task since `since`, and the users behind them."""
+    """Whom a lesson reaches once approved: traces in its scope since `since`, and the agents and users behind them."""
 
     since: datetime
     traces: int
+    agents: int
     users: int
     traces_per_day: float
     latest: datetime | None
 
 
-def steps(store: Store, trace_ids: list[str], kinds: tuple[str, ...], *, characters: int = 4_000) -> pl.DataFrame:
+def steps(store: Store, trace_ids: Sequence[str], kinds: tuple[str, ...], *, characters: int = 4_000) -> pl.DataFrame:
     """Spans of these kinds of these traces in event order (columns `STEPS`), texts cut at `characters`."""
     with store.read() as reader:
         return reader.frame(
@@ -124,7 +126,7 @@ def steps(store: Store, trace_ids: list[str], kinds: tuple[str, ...], *, charact
                 left(s.input, $characters) AS input, left(s.output, $characters) AS output
             FROM spans AS s JOIN numbered AS n ON s.rowid = n.row_no ORDER BY s.trace_id, n.step""",
             STEPS,
-            {"trace_ids": trace_ids, "kinds": list(kinds), "characters": characters},
+            {"trace_ids": list(trace_ids), "kinds": list(kinds), "characters": characters},
         )
 
 
@@ -229,7 +231,7 @@ def blast_radius(
     segment: str | None = None,
     user_id: str | None = None,
 ) -> BlastRadius:
-    """How many traces and users of the last `BLAST_DAYS` days a lesson of this scope would have reached.
+    """How many traces, agents and users of the last `BLAST_DAYS` days a lesson of this scope would have reached.
 
     Agent '*' is every agent; a user's segment is the one stated last, as of the newest run of the job users.
     """
@@ -237,16 +239,18 @@ def blast_radius(
     with store.read() as reader:
         row = reader.frame(
             """SELECT count(*) FILTER (seen_at >= $since AND seen_at < $now) AS traces,
+                count(DISTINCT agent) FILTER (seen_at >= $since AND seen_at < $now) AS agents,
                 count(DISTINCT user_id) FILTER (seen_at >= $since AND seen_at < $now) AS users,
                 max(seen_at) AS latest
             FROM traces WHERE ($agent = '*' OR agent = $agent) AND ($task IS NULL OR task = $task)
                 AND ($user IS NULL OR user_id = $user)
                 AND ($segment IS NULL OR user_id IN (SELECT user_id FROM user_summaries
                     WHERE user_run_id = (SELECT max(user_run_id) FROM user_runs) AND segment = $segment))""",
-            declare({"traces": pl.Int64, "users": pl.Int64, "latest": UTC_TIME}),
+            declare({"traces": pl.Int64, "agents": pl.Int64, "users": pl.Int64, "latest": UTC_TIME}),
             {"since": since, "now": now, "agent": agent, "task": task, "segment": segment, "user": user_id},
         ).row(0, named=True)
-    return BlastRadius(since, row["traces"], row["users"], row["traces"] / BLAST_DAYS, row["latest"])
+    per_day = row["traces"] / BLAST_DAYS
+    return BlastRadius(since, row["traces"], row["agents"], row["users"], per_day, row["latest"])
 
 
 def _listed(store: Store, where: str, order: str, params: dict[str, object]) -> pl.DataFrame:

@@ -21,8 +21,8 @@ from store.frames import UTC_TIME, declare
 from store.notices import NOTICES
 
 __all__ = [
-    "DELIVERIES", "PENDING", "UNDER_WAY", "Ending", "begin_attempt", "begin_test", "carried", "end_attempt",
-    "has_any", "pending", "plan", "recent", "under_way", "withdraw",
+    "DELIVERIES", "PAST", "PENDING", "UNDER_WAY", "Ending", "begin_attempt", "begin_test", "carried", "end_attempt",
+    "has_any", "pending", "plan", "recent", "remove_past", "under_way", "withdraw",
 ]  # fmt: skip
 
 State = Literal["waiting", "sending", "delivered", "given up", "withdrawn"]
@@ -43,6 +43,17 @@ DELIVERIES: Final = declare(
         "outcome": pl.String, "test_by": pl.String, "notices": pl.Int64,
     }
 )  # fmt: skip
+
+PAST: Final = """SELECT n.notice_id::VARCHAR AS id, '*' AS source, n.closed_at AS at FROM notices AS n
+    WHERE n.closed_at IS NOT NULL AND n.notice_id < (SELECT max(notice_id) FROM notices)
+        AND n.notice_id NOT IN (SELECT d.notice_id FROM notices_delivered AS d JOIN notice_deliveries AS v
+            USING (delivery_id) WHERE v.ended_at IS NULL)
+    UNION ALL SELECT delivery_id, '*', coalesce(ended_at, planned_at)
+    FROM notice_deliveries WHERE test_by IS NOT NULL"""
+"""What is over, since when: closed notices that no message has still to carry, and tests of routes.
+
+The newest notice stays, so that its number is not given a second time.
+"""
 
 _GRAVITY: Final = "CASE n.severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 ELSE 0 END"
 _OWN_KEY: Final = "notice route "
@@ -211,6 +222,19 @@ def withdraw(store: Store, delivery_id: str) -> None:
             WHERE delivery_id = $delivery""",
             {"now": store.clock.now(), "delivery": delivery_id},
         )
+    )
+
+
+def remove_past(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
+    """Delete these of `PAST`, and the messages of which nothing is left. Call inside a transaction."""
+    given = {"ids": list(ids)}
+    for table in ("notices_delivered", "notices"):
+        connection.execute(f"DELETE FROM {table} WHERE notice_id::VARCHAR IN (SELECT unnest($ids::VARCHAR[]))", given)
+    connection.execute(
+        """DELETE FROM notice_deliveries WHERE CASE WHEN test_by IS NOT NULL
+            THEN delivery_id IN (SELECT unnest($ids::VARCHAR[]))
+            ELSE ended_at IS NOT NULL AND delivery_id NOT IN (SELECT delivery_id FROM notices_delivered) END""",
+        given,
     )
 
 

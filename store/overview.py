@@ -40,7 +40,7 @@ WAITING = pl.Schema(
 _REWARD_MEASURES = """
     count(r.mean) AS rewarded, avg(r.mean) AS reward, var_samp(r.mean) AS reward_variance,
     avg(r.sd * r.sd) AS reward_sd2,
-    avg(CASE WHEN r.signals = 0 THEN coalesce(r.task_sd, r.sd)
+    avg(CASE WHEN r.signals = 0 THEN coalesce(c.sd, r.sd)
         WHEN r.mean IS NOT NULL THEN 0 END) AS reward_shared_sd"""
 
 _MEASURES_SQL = f"""
@@ -54,18 +54,28 @@ _MEASURES_SQL = f"""
     quantile_cont({SECONDS}, 0.5) AS seconds_p50, quantile_cont({SECONDS}, 0.95) AS seconds_p95,
     {_REWARD_MEASURES}"""
 
-# Rewards of the active model, each with the sd of its task's mean.
-_REWARDS = f"""(
-    SELECT a.trace_id, a.mean, a.sd, a.signals, c.sd AS task_sd
-    FROM {ACTIVE_REWARDS} AS a JOIN traces AS t USING (trace_id)
-    LEFT JOIN (
-        SELECT agent, task, sd FROM reward_cells
-        WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active)
-    ) AS c ON c.agent IS NOT DISTINCT FROM t.agent AND c.task IS NOT DISTINCT FROM t.task)"""
+# What the active model says of the task of a trace.
+_TASKS = """(
+    SELECT agent, task, sd FROM reward_cells
+    WHERE reward_model_id = (SELECT max(reward_model_id) FROM reward_models WHERE active)
+) AS c ON c.agent IS NOT DISTINCT FROM t.agent AND c.task IS NOT DISTINCT FROM t.task"""
 
 _SOURCE = f"""traces AS t
     LEFT JOIN {FEEDBACK_TRACES} AS f USING (trace_id)
-    LEFT JOIN {_REWARDS} AS r USING (trace_id)"""
+    LEFT JOIN {ACTIVE_REWARDS} AS r USING (trace_id)
+    LEFT JOIN {_TASKS}"""
+
+# Where a bucket begins, in microseconds since 1970 (a Thursday; weeks begin on Monday): the engine's own function
+# walks a calendar for every trace.
+_HOUR = 3_600_000_000
+_BUCKETS: dict[Bucket, tuple[int, int]] = {
+    "hour": (_HOUR, 0), "day": (24 * _HOUR, 0), "week": (168 * _HOUR, 72 * _HOUR)
+}  # fmt: skip
+
+
+def _bucket(bucket: Bucket) -> str:
+    width, shift = _BUCKETS[bucket]
+    return f"epoch_us(t.seen_at) - ((epoch_us(t.seen_at) + {shift}) % {width} + {width}) % {width}"
 
 
 def headline(store: Store, scope: Scope, *, timeout: float | None = None) -> pl.DataFrame:
@@ -99,11 +109,13 @@ def per_bucket(store: Store, scope: Scope, bucket: Bucket, *, timeout: float | N
     conditions, params = scope_conditions(scope)
     with store.read(timeout=timeout) as reader:
         return reader.frame(
-            f"""SELECT date_trunc($bucket, t.seen_at) AS bucket, t.agent,
-                count(*) AS traces, count(*) FILTER (t.status = 'error') AS errors
-            FROM traces AS t {where(conditions)} GROUP BY ALL ORDER BY bucket, t.agent""",
+            f"""SELECT make_timestamptz(begun) AS bucket, agent, traces, errors FROM (
+                SELECT {_bucket(bucket)} AS begun, t.agent AS agent,
+                    count(*) AS traces, count(*) FILTER (t.status = 'error') AS errors
+                FROM traces AS t {where(conditions)} GROUP BY ALL)
+            ORDER BY bucket, agent""",
             PER_BUCKET,
-            {**params, "bucket": bucket},
+            params,
         )
 
 
@@ -112,11 +124,13 @@ def reward_per_bucket(store: Store, scope: Scope, bucket: Bucket, *, timeout: fl
     conditions, params = scope_conditions(scope)
     with store.read(timeout=timeout) as reader:
         return reader.frame(
-            f"""SELECT date_trunc($bucket, t.seen_at) AS bucket, {_REWARD_MEASURES}
-            FROM traces AS t JOIN {_REWARDS} AS r USING (trace_id) {where(conditions)}
-            GROUP BY bucket ORDER BY bucket""",
+            f"""SELECT make_timestamptz(begun) AS bucket, * EXCLUDE (begun) FROM (
+                SELECT {_bucket(bucket)} AS begun, {_REWARD_MEASURES}
+                FROM traces AS t JOIN {ACTIVE_REWARDS} AS r USING (trace_id) LEFT JOIN {_TASKS} {where(conditions)}
+                GROUP BY begun)
+            ORDER BY bucket""",
             REWARD_PER_BUCKET,
-            {**params, "bucket": bucket},
+            params,
         )
 
 

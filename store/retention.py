@@ -5,6 +5,7 @@
     decisions   with the lessons shown, by when they were taken; their source is the name of the key
     rejects     the raw text of records that were not taken, by when they arrived: the counts and reasons stay
     answers     answers of the language model that are kept so as not to be paid for twice, of every source
+    notices     those that are closed, by when they were, with the messages that carried nothing else, of every source
 
 The rule of a source goes before that of '*'; without a rule, or with no number of days, things are kept for ever. What
 was deleted is counted by batch in `removals`, so that what was received still adds up. Lessons keep their evidence as
@@ -19,14 +20,14 @@ from typing import Final, Literal, get_args
 import duckdb
 import polars as pl
 
-from store import audit, meta, personal_data
+from store import audit, meta, notice_deliveries, personal_data
 from store.connection import Store
 from store.errors import ActionRefused
 from store.frames import UTC_TIME, declare
 
 __all__ = ["EVERY_SOURCE", "FORESEEN", "KINDS", "RULES", "Kind", "apply", "foreseen", "put", "removed", "rules"]
 
-Kind = Literal["traces", "signals", "decisions", "rejects", "answers"]
+Kind = Literal["traces", "signals", "decisions", "rejects", "answers", "notices"]
 KINDS: Final = get_args(Kind)
 EVERY_SOURCE: Final = "*"
 MOST_DAYS: Final = 36_500
@@ -49,7 +50,9 @@ _HELD: Final[dict[str, str]] = {
     "rejects": """SELECT r.rowid::VARCHAR AS id, b.source, b.received_at AS at
         FROM ingest_rejects AS r JOIN ingest_batches AS b USING (batch_id) WHERE r.raw IS NOT NULL""",
     "answers": "SELECT rowid::VARCHAR AS id, '*' AS source, answered_at AS at FROM llm_answers",
+    "notices": notice_deliveries.PAST,
 }
+_WITHOUT_SOURCE: Final = ("answers", "notices")
 # What goes with a trace that is too old; evidence stays as figures, exports are an operator's own files.
 _STAY: Final = ("lesson_evidence", "graduation_sources", "llm_answers", "contrast_groups")
 _SLICE: Final = 20_000
@@ -75,7 +78,7 @@ def put(store: Store, what: Kind, source: str, days: int | None, *, by: str) -> 
     Raises: `ActionRefused` for an unknown kind, a number of days below 1, or without a person's name.
     """
     audit.person("Set retention", by)
-    if what not in KINDS or not source.strip() or (what == "answers" and source != EVERY_SOURCE):
+    if what not in KINDS or not source.strip() or (what in _WITHOUT_SOURCE and source != EVERY_SOURCE):
         raise ActionRefused("Set retention", f"{what!r} of {source!r} has no retention.", f"Use {', '.join(KINDS)}.")
     if days is not None and not 1 <= days <= MOST_DAYS:
         raise ActionRefused("Set retention", f"{days:,} days is out of range.", f"Use 1 to {MOST_DAYS:,}, or none.")
@@ -171,6 +174,9 @@ def _pass(connection: duckdb.DuckDBPyConnection, what: str, now: datetime, most:
     if not due:
         return 0
     ids = [row[0] for row in due]
+    if what == "notices":
+        notice_deliveries.remove_past(connection, ids)
+        return len(ids)
     if what in ("rejects", "answers"):
         change = (
             "UPDATE ingest_rejects SET raw = NULL" if what == "rejects" else "DELETE FROM llm_answers"

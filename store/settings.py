@@ -105,6 +105,16 @@ class Settings:
             3600,
         ),
     )
+    page_age_seconds: float = field(
+        default=60.0,
+        metadata=_doc(
+            "a number of seconds from 0 to 3600",
+            "How old what a page shows may be while data streams in, where reading it anew takes long; the page says "
+            "how old. What operators did is always in it. 0: always read anew.",
+            0,
+            3600,
+        ),
+    )
     max_upload_mb: int = field(
         default=2048,
         metadata=_doc(

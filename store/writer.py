@@ -49,6 +49,7 @@ class Writer:
         self._queue: queue.Queue[_Task | _Alone | None] = queue.Queue()
         self._closing = threading.Lock()
         self._closed = False
+        self._done = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -56,6 +57,11 @@ class Writer:
     def depth(self) -> int:
         """How many functions wait for their turn."""
         return self._queue.qsize()
+
+    @property
+    def done(self) -> int:
+        """How many transactions have ended, whatever became of them: while it stands nothing has changed."""
+        return self._done
 
     def submit(self, work: Work[T]) -> "Future[T]":
         """Hand over a change without waiting for it.
@@ -131,8 +137,7 @@ class Writer:
         if connection is not None:
             connection.close()
 
-    @staticmethod
-    def _transact(connection: duckdb.DuckDBPyConnection, work: Work[T]) -> T:
+    def _transact(self, connection: duckdb.DuckDBPyConnection, work: Work[T]) -> T:
         """Run a change.
 
         After some commits the log is folded into the file. When that fails the change may be on disk or not; the
@@ -149,6 +154,8 @@ class Writer:
                 # A failed COMMIT has ended the transaction already; the first error is the one to report.
                 connection.interrupt()
             raise
+        finally:
+            self._done += 1
         return answer
 
 

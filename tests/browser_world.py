@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -27,13 +28,17 @@ from oidc_provider import CLIENT, SECRET
 from page_driver import store_for_pages
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
-from store import audit, operators
+from store import audit, incidents, notice_routes, operators
 from store.connection import Store
+from store.notice_route import Route, Webhook
 
 ROOT = Path(__file__).resolve().parents[1]
 PEOPLE = {"viewer": "vera@example.com", "reviewer": "rita@example.com", "admin": "ana@example.com"}
 PROPOSED = 40
+# What nothing may be made of where a page's Markdown holds it: links, an icon, the logo.
+HOSTILE_NAME = "http://192.0.2.1 www.evil.example e@evil.example :material/bomb: :streamlit:"
 _PATIENCE = 45_000  # milliseconds
+_MOST_BYTES = 150_000  # that a page may send over its web socket until it is drawn
 
 _WITHOUT_JOBS = """
 import runpy
@@ -49,36 +54,50 @@ class Deployment:
 
     url: str
     browser: Browser
+    incident: str
     _kept: dict[str, Any] = field(default_factory=dict)
     _contexts: list[BrowserContext] = field(default_factory=list)
     _wrong: list[str] = field(default_factory=list)
+    _received: Counter[Page] = field(default_factory=Counter)
 
     def come(self, role: str, place: str = "", *, width: int = 1440, scheme: Scheme = "light", **query: str) -> Page:
         """A page of the operator with this role in a browser of its own, signed in by the provider the first time."""
-        context = self.browser.new_context(
-            viewport={"width": width, "height": 1000}, color_scheme=scheme, accept_downloads=True,
-            storage_state=self._kept.get(role),
-        )  # fmt: skip
-        context.set_default_timeout(_PATIENCE)
-        self._contexts.append(context)
-        page = context.new_page()
-        page.on("request", self._asked)
-        page.on("console", self._said)
+        page = self._opened(width, scheme, self._kept.get(role))
         if role not in self._kept:
             page.goto(self.url)
             page.get_by_role("button", name="Sign in").click()
             page.get_by_label("Address").fill(PEOPLE[role])
             page.get_by_role("button", name="Come in").click()
             expect(page.get_by_test_id("stSidebar").get_by_text(PEOPLE[role])).to_be_visible()
-            self._kept[role] = context.storage_state()
+            self._kept[role] = page.context.storage_state()
         self.go(page, place, **query)
         return page
 
+    def stand_before(self, *, width: int, scheme: Scheme) -> Page:
+        """The page that somebody sees who has not signed in."""
+        page = self._opened(width, scheme, None)
+        self.go(page)
+        return page
+
+    def _opened(self, width: int, scheme: Scheme, kept: Any) -> Page:
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 1000}, color_scheme=scheme, accept_downloads=True, storage_state=kept
+        )
+        context.set_default_timeout(_PATIENCE)
+        self._contexts.append(context)
+        page = context.new_page()
+        page.on("request", self._asked)
+        page.on("console", self._said)
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: self._came(page, frame)))
+        return page
+
     def go(self, page: Page, place: str = "", **query: str) -> None:
-        """Go to a page by its address and wait until it is drawn."""
+        """Go to a page by its address and wait until it is drawn, with no more bytes than a page may take."""
+        self._received[page] = 0
         page.goto(f"{self.url}/{place}?{urlencode(query)}")
         expect(page.locator("h1").first).to_be_visible()
         settled(page)
+        assert 0 < self._received[page] <= _MOST_BYTES, (place, query, self._received[page])
 
     def audited(self, page: Page, role: str, action: str) -> list[dict[str, Any]]:
         """Rows of the audit log of what this operator did, newest first, as its page exports them."""
@@ -101,6 +120,9 @@ class Deployment:
             self._contexts.pop().close()
         wrong, self._wrong = self._wrong, []
         assert wrong == [], wrong
+
+    def _came(self, page: Page, frame: bytes | str) -> None:
+        self._received[page] += len(frame)
 
     def _asked(self, request: Request) -> None:
         if request.url.startswith("http") and "127.0.0.1" not in request.url:
@@ -163,12 +185,14 @@ def deployed(folder: Path, browser: Browser) -> Iterator[Deployment]:
     db, log = folder / "trimtab.duckdb", folder / "server.log"
     with store_for_pages(db, drift_file()) as store:
         run_loop(store, "failures")
+        notice_routes.add(store, Route(HOSTILE_NAME, Webhook("http://127.0.0.1:9")), operator=PEOPLE["admin"])
+        incident = str(incidents.listed(store)["incident_id"][0])
         propose_many(store, PROPOSED, good="t0000", bad="t0001")
         for role in ("viewer", "reviewer"):
             operators.invite(store, PEOPLE[role], role, operator=PEOPLE["admin"])
     with oidc_provider.running() as provider, log.open("w") as written:
         process, url = _start(db, provider.metadata_url, written)
-        deployment = Deployment(url, browser)
+        deployment = Deployment(url, browser, incident)
         try:
             _answers(process, url, log)
             yield deployment

@@ -8,7 +8,7 @@ from loop_data import NOW
 
 from dashboard import runtime
 from dashboard.access import actor
-from store import operators
+from store import operators, sign_ins
 from store.connection import Store
 from store.settings import Settings
 
@@ -42,4 +42,7 @@ def signing_in(store: Store, patched: pytest.MonkeyPatch) -> None:
     for email, role in PEOPLE.items():
         operators.invite(store, email, role, operator="Ada")  # type: ignore[arg-type]
         operators.enter(store, email, listed=False)
+        come(patched, email)
+        found = actor.identity(actor.claims())
+        sign_ins.record(store, found.session, email, operators.role_of(store, email), expires_at=found.expires_at)
     come(patched, ADMIN)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette import starlette_websocket
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
+from dashboard.access import returning
 from dashboard.access.actor import Actor, holder
 from dashboard.access.configuration import SignIn
 from store import operators
@@ -49,7 +50,10 @@ class Doorway:
             if needed is not None and not await self._may(HTTPConnection(scope), needed):
                 await PlainTextResponse("Sign in as an operator first.", 403)(scope, receive, send)
                 return
-        await self._app(scope, receive, send if self._plain else _secure(send))
+        sent = send if self._plain else _secure(send)
+        if scope["type"] == "http" and self._sign_in is not None:
+            sent = _returning(scope, self._sign_in, sent)
+        await self._app(scope, receive, sent)
 
     def _same_origin(self, connection: HTTPConnection) -> bool:
         """Whether a page of our own opens the websocket. Programs, which name no origin, may where nobody signs in."""
@@ -64,6 +68,38 @@ class Doorway:
             return False
         acting = await to_thread.run_sync(self._holds, told)
         return operators.allows(acting.role, needed)
+
+
+def _returning(scope: Scope, sign_in: SignIn, send: Send) -> Send:
+    """Keep the page from which somebody leaves for the provider, and have them come back to it; see `returning`."""
+    if scope["method"] != "GET" or scope["path"] not in (returning.LEAVING, returning.RETURNING):
+        return send
+    connection = HTTPConnection(scope)
+    leaving = scope["path"] == returning.LEAVING
+    kept = returning.keep(connection.headers.get("referer"), sign_in.origin) if leaving else None
+    place = None if leaving else returning.place(connection.cookies.get(returning.COOKIE))
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message["headers"])
+            begun = any(name.lower() == b"set-cookie" and _identifies(value) for name, value in headers)
+            if leaving:
+                headers.append((b"set-cookie", (kept or returning.forget()).encode()))
+            elif begun and message["status"] == 302:
+                headers.append((b"set-cookie", returning.forget().encode()))
+                if place is not None:
+                    headers = [(name, value) for name, value in headers if name.lower() != b"location"]
+                    headers.append((b"location", place.encode()))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sent
+
+
+def _identifies(cookie: bytes) -> bool:
+    """Whether a Set-Cookie makes a session; one without a value ends it."""
+    name, _, value = cookie.partition(b";")[0].partition(b"=")
+    return name == USER_COOKIE_NAME.encode() and value.strip(b'"') != b""
 
 
 def _secure(send: Send) -> Send:

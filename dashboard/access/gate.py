@@ -10,7 +10,7 @@ from dashboard.access.actor import Actor
 from dashboard.access.claims import Identity, NotProven
 from dashboard.ui.text import markdown_safe
 from gateway.key_ring import PROXY_HEADERS
-from store import operators
+from store import operators, sign_ins
 from store.errors import TrimtabError
 
 __all__ = ["account", "entered", "stay"]
@@ -40,6 +40,7 @@ def entered() -> Actor | None:
         _front(str(why))
         return None
     role = operators.enter(current.store, found.email, listed=current.sign_in.lists(found.email))
+    sign_ins.record(current.store, found.session, found.email, role, expires_at=found.expires_at)
     if role is None:
         _not_allowed(found, current.sign_in.contact)
         return None

@@ -1,6 +1,7 @@
 """The Audit tab of the Settings page: who did what, whether the log is as it was written, and the log as a file."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Final
@@ -9,6 +10,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access.actor import Actor, Role, permitting
 from dashboard.learn import tables
 from dashboard.learn.actions import perform
 from dashboard.ui import export, states
@@ -132,23 +134,26 @@ def _downloads(chosen: Filter) -> None:
     read = partial(_whole, store, chosen)
     export.download(read, "audit log", "audit-export")
     st.download_button(
-        "JSON Lines", partial(_json_lines, store, chosen), "trimtab-audit-log.jsonl", "application/x-ndjson",
-        key="audit-export-jsonl", icon=":material/download:", type="tertiary", on_click="ignore",
-        help="All rows that the filters leave, with everything the hashes are made of",
+        "JSON Lines", partial(_json_lines, store, chosen, permitting()), "trimtab-audit-log.jsonl",
+        "application/x-ndjson", key="audit-export-jsonl", icon=":material/download:", type="tertiary",
+        on_click="ignore", help="All rows that the filters leave, with everything the hashes are made of",
     )  # fmt: skip
 
 
 def _whole(store: Store, chosen: Filter) -> pl.DataFrame:
     blocks, after = [], -1
-    while (block := audit.block(store, chosen, after=after)).height:
+    while len(block := audit.block(store, chosen, after=after)):
         blocks.append(block)
         after = block["sequence"][-1]
     return pl.concat(blocks) if blocks else audit.block(store, chosen, after=after)
 
 
-def _json_lines(store: Store, chosen: Filter) -> bytes:
+def _json_lines(store: Store, chosen: Filter, permit: Callable[[Role, str], Actor]) -> bytes:
+    acting = permit("viewer", "Reading the audit log")
+    log = _whole(store, chosen)
+    audit.exported(store, acting.email, table="audit log", kind="JSON Lines", rows=log.height)
     rows = (
         {**row, "occurred_at": row["occurred_at"].isoformat(), "detail": json.loads(row["detail"])}
-        for row in _whole(store, chosen).iter_rows(named=True)
+        for row in log.iter_rows(named=True)
     )
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

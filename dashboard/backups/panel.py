@@ -8,10 +8,11 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
-from dashboard.access import gate
+from dashboard.access import gate, offer
 from dashboard.backups import settings_form
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, line, markdown_safe, one_line
 from pipelines.backups.job import remove_outdated
@@ -64,8 +65,14 @@ def _now(ended: int) -> None:
     gate.stay()
     latest = _latest()
     running = latest is not None and latest["status"] == "running"
-    st.button(
-        "Back up now", key="backup_now", type="primary", on_click=_begin, disabled=running, icon=":material/backup:"
+    offer.button(
+        "Back up now",
+        role="admin",
+        key="backup_now",
+        type="primary",
+        on_click=_begin,
+        disabled=running,
+        icon=":material/backup:",
     )
     if latest is not None and running:
         st.progress(float(str(latest["progress"] or 0.0)), text=markdown_safe(str(latest["message"] or "")[:120]))
@@ -108,7 +115,8 @@ def _made() -> None:
         return
     since = data.query(backup_settings.forgotten_since)
     rows = held.to_dicts()
-    st.dataframe(
+    export.table(
+        "backups",
         pl.DataFrame(
             {
                 "made": held["made_at"],
@@ -148,7 +156,9 @@ def _outdated(held: pl.DataFrame, since: datetime | None) -> None:
     old = 0 if since is None else held.filter(pl.col("made_at") <= since).height
     if old:
         st.caption(f"{fmt.plural(old, 'backup')} made before {fmt.when(since)} still hold somebody who was forgotten.")
-        st.button("Remove them", key="backup_remove_outdated", on_click=_remove, icon=":material/delete:")
+        offer.button(
+            "Remove them", role="admin", key="backup_remove_outdated", on_click=_remove, icon=":material/delete:"
+        )
 
 
 def _remove() -> None:

@@ -5,6 +5,7 @@ from typing import Final
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.ui.text import block
 from store import backup_settings
@@ -36,7 +37,7 @@ def draw() -> None:
             placeholder="beside the database", help="Better on another disk. Relative to the database's folder.",
         )  # fmt: skip
         st.checkbox("Verify each by restoring it", held.verify, key="backup_verify")
-        st.form_submit_button("Set", type="primary", key="backup_set", on_click=_set)
+        offer.submit("Set", role="admin", type="primary", key="backup_set", on_click=_set)
     if data.fresh(lambda store: store.path) is not None:
         st.caption("Backups go to")
         block(str(data.fresh(backup_settings.folder_of, held)), limit=1_000)

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import tables
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line
 from pipelines.drift.word_shares import word_shares
 from store import drift_texts
@@ -37,7 +37,8 @@ def draw(user_id: str, changed_at: datetime | None, *, key: str) -> None:
         states.nothing("No words to compare", "No word is in two sessions, or all sessions are on one side.")
         return
     before, after = int(found["before_n"][0]), int(found["after_n"][0])
-    st.dataframe(
+    export.table(
+        "words before and after",
         found.select(
             each(found["word"], partial(one_line, limit=40), pl.String),
             (pl.col("before") * 100).alias("before"), (pl.col("after") * 100).alias("after"),

@@ -8,8 +8,8 @@ import streamlit as st
 from dashboard import charts
 from dashboard.drift import words
 from dashboard.learn import figures, tables
+from dashboard.ui import export, states, text, theme
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text, theme
 
 __all__ = ["rows", "show"]
 
@@ -69,7 +69,8 @@ def _suspects(found: list[dict[str, Any]], metric: str, traces: int) -> None:
         key="incident-suspects", config=charts.CONFIG, alt=f"{drawn.height} possible causes with their shares",
     )  # fmt: skip
     with st.expander("As a table", icon=":material/table:"):
-        st.dataframe(
+        export.table(
+            "suspected causes",
             rows(found), hide_index=True, height=tables.height(len(found)), key="incident-suspects-table",
             alt=f"{len(found)} possible causes with their evidence", placeholder="",
             column_config={"share": st.column_config.NumberColumn("of the shift", format="percent")},

@@ -7,7 +7,9 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import polars as pl
 
-from dashboard.drift.marks import MOST, Mark, diamonds, plotted, split
+from dashboard.drift.marks import MOST, Mark, diamonds, split
+from dashboard.ui import axis as axes
+from dashboard.ui import format as fmt
 from dashboard.ui.theme import Theme
 
 __all__ = ["Change", "course"]
@@ -41,7 +43,7 @@ def course(
     """Events as dots with their running mean, the means before and after the change, and what was done as diamonds.
 
     Args: `events` with occurred_at and value, any order; `axis` our words for the value; `names` of 1 and 0 where the
-    events are yes or no; `logarithmic` for values above 0 that are skewed.
+    events are yes or no; `logarithmic` for values above 0 that are skewed. Times are those of the operator's clock.
     """
     frame = events.select("occurred_at", pl.col("value").cast(pl.Float64)).drop_nulls().sort("occurred_at")
     logarithmic = logarithmic and frame.height > 0 and _range(frame, None)[0] > 0
@@ -51,7 +53,7 @@ def course(
         smooth = pl.col("value").log() if logarithmic else pl.col("value")
         running = frame.select(mean=smooth.rolling_mean(_SMOOTHED, min_samples=1))["mean"]
         figure.add_scatter(
-            x=_naive(frame["occurred_at"].to_list()), y=(running.exp() if logarithmic else running).to_list(),
+            x=axes.moments(frame["occurred_at"]), y=(running.exp() if logarithmic else running).to_list(),
             mode="lines", name=f"mean of the last {_SMOOTHED}", line={"color": theme.muted, "width": 1.5},
             hovertemplate="%{y:.3g}<extra></extra>",
         )  # fmt: skip
@@ -61,8 +63,8 @@ def course(
     _marks(figure, frame, theme, marks, low, high, logarithmic)
     figure.update_layout(
         height=_HEIGHT, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest", dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
+        **theme.layout,
+        legend={"orientation": "h", "yanchor": "top", "y": -0.24, "x": 0},
     )  # fmt: skip
     small = {"color": theme.muted, "size": 11}
     figure.update_xaxes(showgrid=False, fixedrange=True, zeroline=False, tickfont=small)
@@ -70,6 +72,7 @@ def course(
         fixedrange=True, zeroline=False, automargin=True, tickfont=small, gridcolor=theme.grid, title_text=axis,
         title_font=small,
     )  # fmt: skip
+    axes.name_moments(figure, theme)
     if logarithmic:
         figure.update_yaxes(type="log", nticks=6)
     elif names is not None:
@@ -86,24 +89,25 @@ def _dots(figure: go.Figure, frame: pl.DataFrame, theme: Theme, names: tuple[str
             (frame.filter(pl.col("value") > 0.5), names[0], "circle", theme.series[0]),
             (frame.filter(pl.col("value") <= 0.5), names[1], "x", theme.series[1]),
         ]
+    clock = fmt.zone_label(fmt.zone())
     for part, name, symbol, colour in groups:
         # Not with WebGL: Plotly would make code of text for it, which the page's policy forbids.
         figure.add_scatter(
-            x=_naive(part["occurred_at"].to_list()), y=part["value"].to_list(), mode="markers", name=name,
+            x=axes.moments(part["occurred_at"]), y=part["value"].to_list(), mode="markers", name=name,
             marker={"size": 7 if names else 5, "symbol": symbol, "color": colour, "opacity": 0.75 if names else 0.6},
-            hovertemplate="%{y:.3g}, %{x|%Y-%m-%d %H:%M} UTC<extra></extra>",
+            hovertemplate=f"%{{y:.3g}}, %{{x|%Y-%m-%d %H:%M}} {clock}<extra></extra>",
         )  # fmt: skip
 
 
 def _change(figure: go.Figure, frame: pl.DataFrame, theme: Theme, change: Change) -> None:
     first, last = frame["occurred_at"][0], frame["occurred_at"][-1]
-    moment = plotted(change.at)
+    moment = axes.moment(change.at)
     if change.begin is not None and change.end is not None and change.begin < change.end:
         figure.add_shape(
-            type="rect", x0=plotted(change.begin), x1=plotted(change.end), y0=0, y1=1, yref="paper", layer="below",
-            fillcolor=theme.band, line={"width": 0},
+            type="rect", x0=axes.moment(change.begin), x1=axes.moment(change.end), y0=0, y1=1, yref="paper",
+            layer="below", fillcolor=theme.band, line={"width": 0},
         )  # fmt: skip
-    for level, begin, end in ((change.before, plotted(first), moment), (change.after, moment, plotted(last))):
+    for level, begin, end in ((change.before, axes.moment(first), moment), (change.after, moment, axes.moment(last))):
         if level is not None:
             figure.add_scatter(
                 x=[begin, end], y=[level, level], mode="lines", showlegend=False,
@@ -122,10 +126,10 @@ def _marks(
     shown = [mark for mark in marks if first <= mark.at <= last][-MOST:]
     if not shown:
         return
-    diamonds(figure, shown, low if log else low - 0.06 * ((high - low) or 1.0), theme)
+    diamonds(figure, shown, low if log else low - 0.06 * ((high - low) or 1.0), theme, axes.moment)
     for mark in shown:
         figure.add_shape(
-            type="line", x0=plotted(mark.at), x1=plotted(mark.at), y0=0, y1=1, yref="paper", layer="below",
+            type="line", x0=axes.moment(mark.at), x1=axes.moment(mark.at), y0=0, y1=1, yref="paper", layer="below",
             line={"color": theme.series[3], "width": 1, "dash": "dot"},
         )  # fmt: skip
 
@@ -136,7 +140,3 @@ def _range(frame: pl.DataFrame, names: tuple[str, str] | None) -> tuple[float, f
     low: Any = frame["value"].min()
     high: Any = frame["value"].max()
     return float(low), float(high)
-
-
-def _naive(moments: list[datetime]) -> list[datetime]:
-    return [plotted(moment) for moment in moments]

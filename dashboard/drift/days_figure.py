@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from dashboard.drift.course import Change
-from dashboard.drift.marks import MOST, Mark, diamonds, plotted, split
+from dashboard.drift.marks import MOST, Mark, diamonds, split
+from dashboard.ui import axis as axes
 from dashboard.ui.theme import Theme
 
 __all__ = ["days_figure"]
@@ -48,8 +49,8 @@ def days_figure(
     _marks(figure, x, days, theme, marks, logarithmic)
     figure.update_layout(
         height=_HEIGHT, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest", dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text}, showlegend=True,
-        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
+        **theme.layout, showlegend=True,
+        legend={"orientation": "h", "yanchor": "top", "y": -0.24, "x": 0},
     )  # fmt: skip
     small = {"color": theme.muted, "size": 11}
     figure.update_xaxes(type="date", showgrid=False, fixedrange=True, zeroline=False, tickfont=small)
@@ -57,6 +58,7 @@ def days_figure(
         fixedrange=True, zeroline=False, automargin=True, tickfont=small, gridcolor=theme.grid, title_text=axis,
         title_font=small,
     )  # fmt: skip
+    axes.name_periods(figure, theme, "day")
     if logarithmic:
         figure.update_yaxes(type="log", nticks=6)
     return figure
@@ -64,10 +66,10 @@ def days_figure(
 
 def _change(figure: go.Figure, x: list[datetime], theme: Theme, change: Change) -> None:
     """The change as a dashed line with the times nearly as likely, as far as they are in the picture, and the means."""
-    begin, end, at = x[0] - timedelta(hours=12), x[-1] + timedelta(hours=12), plotted(change.at)
+    begin, end, at = x[0] - timedelta(hours=12), x[-1] + timedelta(hours=12), axes.in_utc(change.at)
     if change.begin is not None and change.end is not None and change.begin < change.end:
         figure.add_shape(
-            type="rect", x0=max(plotted(change.begin), begin), x1=min(plotted(change.end), end), y0=0, y1=1,
+            type="rect", x0=max(axes.in_utc(change.begin), begin), x1=min(axes.in_utc(change.end), end), y0=0, y1=1,
             yref="paper", layer="below", fillcolor=theme.band, line={"width": 0},
         )  # fmt: skip
     for level, name, first, last in ((change.before, "before", begin, at), (change.after, "after", at, end)):
@@ -84,8 +86,8 @@ def _marks(
     figure: go.Figure, x: list[datetime], days: pl.DataFrame, theme: Theme, marks: tuple[Mark, ...], logarithmic: bool
 ) -> None:
     """Diamonds below the days for what was done meanwhile, the newest of many."""
-    shown = [mark for mark in marks if x and x[0] <= plotted(mark.at) <= x[-1]][-MOST:]
+    shown = [mark for mark in marks if x and x[0] <= axes.in_utc(mark.at) <= x[-1]][-MOST:]
     if not shown:
         return
     low, high = float(min(days["lower"])), float(max(days["upper"]))
-    diamonds(figure, shown, low if logarithmic else low - 0.06 * ((high - low) or 1.0), theme)
+    diamonds(figure, shown, low if logarithmic else low - 0.06 * ((high - low) or 1.0), theme, axes.in_utc)

@@ -130,8 +130,8 @@ def controls(measured: pl.DataFrame) -> Wanted:
 
 def table(frame: pl.DataFrame) -> None:
     """Findings, one a row; choosing one puts it into the address. `frame` of `store.drift.FINDINGS`."""
-    event: Any = st.dataframe(
-        rows(frame), key="drift-findings", hide_index=True, on_select="rerun", selection_mode="single-row",
+    event: Any = export.table(
+        "findings", rows(frame), key="drift-findings", hide_index=True, on_select="rerun", selection_mode="single-row",
         height=tables.height(frame.height), placeholder="",
         alt=f"{frame.height} findings with the change, its interval and the means before and after",
         column_config=COLUMNS,
@@ -200,7 +200,8 @@ def _measured(measured: pl.DataFrame) -> None:
     if measured.is_empty():
         return
     with st.expander("What is measured, and how", icon=":material/straighten:"):
-        st.dataframe(
+        export.table(
+            "measured metrics",
             measured.select(
                 each(measured["metric"], words.title, pl.String), "level", "likelihood",
                 each(measured["reason"], partial(one_line, limit=200), pl.String),

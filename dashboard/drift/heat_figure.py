@@ -6,6 +6,7 @@ from typing import Final
 import plotly.graph_objects as go
 import polars as pl
 
+from dashboard.ui import axis
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 
@@ -88,8 +89,8 @@ def heat_map(frame: pl.DataFrame, users: list[str], weeks: list[date], theme: Th
         },
     )  # fmt: skip
     figure.update_layout(
-        height=110 + _ROW_PIXELS * shape[0], margin={"l": 0, "r": 8, "t": 48, "b": 0}, dragmode=False,
-        hovermode="closest", paper_bgcolor=clear, plot_bgcolor=clear, font={"color": theme.text},
+        height=126 + _ROW_PIXELS * shape[0], margin={"l": 0, "r": 8, "t": 48, "b": 0}, dragmode=False,
+        hovermode="closest", **theme.layout,
     )  # fmt: skip
     step = -(-shape[1] // 8) or 1
     ticks = list(range(shape[1]))[::-1][::step][::-1]
@@ -101,4 +102,5 @@ def heat_map(frame: pl.DataFrame, users: list[str], weeks: list[date], theme: Th
         tickmode="array", tickvals=list(range(shape[0])), ticktext=names, range=[shape[0] - 0.5, -0.5],
         fixedrange=True, showgrid=False, zeroline=False, automargin=True, tickfont={"color": theme.text, "size": 11},
     )  # fmt: skip
+    axis.name_periods(figure, theme, "week")
     return figure

@@ -106,7 +106,8 @@ def _moved(incident_id: str, theme: Theme) -> None:
         }
         for row in frame.to_dicts()
     ]  # fmt: skip
-    st.dataframe(
+    export.table(
+        "metrics of the incident",
         pl.DataFrame(rows, schema_overrides={"at": frame.schema["moved_at"]}), hide_index=True, key="incident-metrics",
         height=tables.height(frame.height), alt=f"{frame.height} metrics with their means before and after",
         column_config=fmt.columns({

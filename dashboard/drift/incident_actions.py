@@ -6,6 +6,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from store import incidents
 
@@ -31,11 +32,11 @@ def show(incident: dict[str, Any]) -> None:
         )  # fmt: skip
         with st.container(horizontal=True):
             for label, icon, action in _ACTIONS.get(state, ()):
-                st.form_submit_button(
+                offer.submit(
                     label, icon=icon, key=f"incident-{action}", type="primary" if action != "resolve" else "secondary",
                     on_click=_act, args=(action, number),
                 )  # fmt: skip
-            st.form_submit_button(
+            offer.submit(
                 "Write down", icon=":material/edit_note:", key="incident-comment", on_click=_act,
                 args=("comment", number), type="tertiary",
             )  # fmt: skip

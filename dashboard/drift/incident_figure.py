@@ -7,6 +7,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from dashboard.drift import words
+from dashboard.ui import axis
+from dashboard.ui import format as fmt
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 
@@ -24,7 +26,7 @@ def moved_first(frame: pl.DataFrame, theme: Theme, *, marks: tuple[tuple[datetim
     figure = go.Figure()
     for row, (begin, end) in enumerate(frame.select("moved_from", "moved_to").iter_rows()):
         figure.add_scatter(
-            x=[_naive(begin), _naive(end)], y=[row, row], mode="lines", hoverinfo="skip", showlegend=False,
+            x=[axis.moment(begin), axis.moment(end)], y=[row, row], mode="lines", hoverinfo="skip", showlegend=False,
             line={"color": theme.muted, "width": 5},
         )  # fmt: skip
     styles = (("up", "triangle-up", theme.series[0]), ("down", "triangle-down", theme.series[1]),
@@ -34,10 +36,10 @@ def moved_first(frame: pl.DataFrame, theme: Theme, *, marks: tuple[tuple[datetim
         if own.is_empty():
             continue
         figure.add_scatter(
-            x=[_naive(moment) for moment in own["moved_at"]], y=own["row"].to_list(), mode="markers", name=direction,
+            x=axis.moments(own["moved_at"]), y=own["row"].to_list(), mode="markers", name=direction,
             marker={"size": 13, "symbol": symbol, "color": colour, "line": {"color": theme.surface, "width": 1}},
             customdata=[
-                f"{plotly_safe(words.title(metric))} {direction}, {moment:%Y-%m-%d %H:%M} UTC, n {users:,} users"
+                f"{plotly_safe(words.title(metric))} {direction}, {fmt.when(moment, seconds=False)}, n {users:,} users"
                 for metric, moment, users in own.select("metric", "moved_at", "users").iter_rows()
             ],
             hovertemplate="%{customdata}<extra></extra>",
@@ -47,17 +49,17 @@ def moved_first(frame: pl.DataFrame, theme: Theme, *, marks: tuple[tuple[datetim
     around = (last - first) / 2
     for moment, title in [mark for mark in marks if first - around <= mark[0] <= last + around][-12:]:
         figure.add_scatter(
-            x=[_naive(moment)], y=[frame.height - 0.6], mode="markers", showlegend=False,
+            x=[axis.moment(moment)], y=[frame.height - 0.6], mode="markers", showlegend=False,
             marker={"size": 11, "symbol": "diamond", "color": theme.series[3]},
-            hovertemplate=f"{plotly_safe(title, 90)}, {moment:%Y-%m-%d %H:%M} UTC<extra></extra>",
+            hovertemplate=f"{plotly_safe(title, 90)}, {fmt.when(moment, seconds=False)}<extra></extra>",
         )  # fmt: skip
         figure.add_shape(
-            type="line", x0=_naive(moment), x1=_naive(moment), y0=0, y1=1, yref="paper", layer="below",
+            type="line", x0=axis.moment(moment), x1=axis.moment(moment), y0=0, y1=1, yref="paper", layer="below",
             line={"color": theme.series[3], "width": 1, "dash": "dot"},
         )  # fmt: skip
     figure.update_layout(
-        height=92 + _ROW_PIXELS * frame.height, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest",
-        dragmode=False, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        height=108 + _ROW_PIXELS * frame.height, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest",
+        dragmode=False, **theme.layout,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
     )  # fmt: skip
     small = {"color": theme.muted, "size": 11}
@@ -67,9 +69,5 @@ def moved_first(frame: pl.DataFrame, theme: Theme, *, marks: tuple[tuple[datetim
         range=[frame.height - 0.4, -0.6], showgrid=False, fixedrange=True, zeroline=False, automargin=True,
         tickfont={"size": 12, "color": theme.text},
     )  # fmt: skip
+    axis.name_moments(figure, theme)
     return figure
-
-
-def _naive(moment: datetime) -> datetime:
-    # The figure would otherwise shift UTC times to the browser's zone.
-    return moment.replace(tzinfo=None)

@@ -1,6 +1,6 @@
 """What was done at a time, such as an approved lesson, as figures show it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 
-__all__ = ["MOST", "Mark", "diamonds", "plotted", "split"]
+__all__ = ["MOST", "Mark", "diamonds", "split"]
 
 MOST: Final = 24
 """Marks of one figure; of more the newest are shown."""
@@ -24,8 +24,10 @@ class Mark:
     title: str
 
 
-def diamonds(figure: go.Figure, marks: Sequence[Mark], place: float, theme: Theme) -> None:
-    """Draw the marks at this height of the figure."""
+def diamonds(
+    figure: go.Figure, marks: Sequence[Mark], place: float, theme: Theme, plotted: Callable[[datetime], datetime]
+) -> None:
+    """Draw the marks at this height of the figure, whose axis shows a time as `plotted`."""
     figure.add_scatter(
         x=[plotted(mark.at) for mark in marks], y=[place] * len(marks), mode="markers", name="what was done",
         marker={
@@ -48,8 +50,3 @@ def split(figure: go.Figure, at: datetime, *, flagged: bool, early: bool, theme:
         text=f"{'change' if flagged else 'likeliest split'}, {at:%Y-%m-%d}",
         font={"color": theme.text, "size": 12}, xshift=4 if early else -4,
     )  # fmt: skip
-
-
-def plotted(moment: datetime) -> datetime:
-    """A UTC time as figures take it: they would shift one with a zone to the browser's."""
-    return moment.replace(tzinfo=None)

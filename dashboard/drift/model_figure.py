@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from dashboard.learn.figures import Z95
+from dashboard.ui import axis as axes
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 
@@ -45,11 +46,11 @@ def daily(
     for moment in changes:
         _line(figure, moment, theme.text, "dash", "change")
     for moment, reason in anchors:
-        if x and x[0] - timedelta(days=1) <= moment.replace(tzinfo=None) <= x[-1] + timedelta(days=1):
+        if x and x[0] - timedelta(days=1) <= axes.in_utc(moment) <= x[-1] + timedelta(days=1):
             _line(figure, moment, theme.series[3], "dot", f"known: {plotly_safe(reason, 28)}")
     figure.update_layout(
         height=290, margin={"l": 0, "r": 8, "t": 22, "b": 0}, hovermode="closest", dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        **theme.layout,
     )  # fmt: skip
     small = {"color": theme.muted, "size": 11}
     figure.update_xaxes(showgrid=False, fixedrange=True, zeroline=False, tickfont=small)
@@ -57,15 +58,16 @@ def daily(
         gridcolor=theme.grid, fixedrange=True, zeroline=False, automargin=True, tickfont=small, title_text=axis,
         title_font=small,
     )  # fmt: skip
+    axes.name_periods(figure, theme, "day")
     return figure
 
 
 def _line(figure: go.Figure, moment: datetime, colour: str, dash: str, words: str) -> None:
-    at = moment.replace(tzinfo=None)
+    at = axes.in_utc(moment)
     figure.add_shape(
         type="line", x0=at, x1=at, y0=0, y1=1, yref="paper", line={"color": colour, "width": 1.5, "dash": dash}
     )
     figure.add_annotation(
-        x=at, y=1, yref="paper", yanchor="bottom", text=f"{words}, {moment:%Y-%m-%d}", showarrow=False,
+        x=at, y=1, yref="paper", yanchor="bottom", text=f"{words}, {at:%Y-%m-%d}", showarrow=False,
         font={"color": colour, "size": 11},
     )  # fmt: skip

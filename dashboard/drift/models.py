@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data, runtime
+from dashboard.access import offer
 from dashboard.drift import probing, words
 from dashboard.drift.model_figure import daily
 from dashboard.learn import tables
@@ -166,7 +167,7 @@ def _anchoring(now: datetime) -> None:
             first.date_input("From day (UTC)", now.date(), key="anchor-day", format="YYYY-MM-DD")
             second.time_input("Time (UTC)", time(0, 0), key="anchor-time")
             st.text_input("Reason", key="anchor-reason", max_chars=1_000)
-            st.form_submit_button("Compare anew", icon=":material/anchor:", key="anchor-save", on_click=_anchor)
+            offer.submit("Compare anew", icon=":material/anchor:", key="anchor-save", on_click=_anchor)
 
 
 def _anchor() -> None:

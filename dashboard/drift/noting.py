@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import export
@@ -55,7 +56,7 @@ def _form(now: datetime, agent: str | None, segment: str | None) -> None:
                 format_func=lambda name: one_line(name, 40),
                 index=segments.index(segment) if segment in segments else None,
             )  # fmt: skip
-        st.form_submit_button("Note it", icon=":material/flag:", key="note-save", on_click=_note)
+        offer.submit("Note it", icon=":material/flag:", key="note-save", on_click=_note)
 
 
 def _list(known: pl.DataFrame) -> None:
@@ -92,7 +93,7 @@ def _withdraw() -> None:
         left, right = st.columns(2)
         left.selectbox("Take back", list(titles), key="withdraw-which", format_func=lambda key: titles.get(key, key))
         right.text_input("Reason", key="withdraw-reason", max_chars=500)
-        st.form_submit_button("Take back", icon=":material/undo:", key="withdraw-save", on_click=_take_back)
+        offer.submit("Take back", icon=":material/undo:", key="withdraw-save", on_click=_take_back)
 
 
 def _note() -> None:

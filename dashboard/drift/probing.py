@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import export, states, text
@@ -95,8 +96,14 @@ def _settings(held: ProbeSettings) -> None:
             "In the first run", 2, 1_000, held.baseline_samples, 1, key=f"probes-baseline-{mark}",
             help="What later runs are compared with: more of them see smaller changes",
         )  # fmt: skip
-        st.form_submit_button(
-            "Save", icon=":material/save:", type="primary", key="probes-save", on_click=_save, args=(mark,)
+        offer.submit(
+            "Save",
+            role="admin",
+            icon=":material/save:",
+            type="primary",
+            key="probes-save",
+            on_click=_save,
+            args=(mark,),
         )
 
 
@@ -110,8 +117,8 @@ def _prompts() -> None:
             st.text(
                 f"{text.one_line(row['prompt'], 160)} ({row['kind']}, {row['output_tokens']} tokens)", width="stretch"
             )
-            st.button(
-                "Retire", icon=":material/delete:", key=f"retire-{row['probe_id']}", type="tertiary",
+            offer.button(
+                "Retire", role="admin", icon=":material/delete:", key=f"retire-{row['probe_id']}", type="tertiary",
                 on_click=_retire, args=(row["probe_id"],),
             )  # fmt: skip
     with st.form("probe-prompt", border=True, clear_on_submit=True):
@@ -122,7 +129,7 @@ def _prompts() -> None:
             format_func=lambda kind: {"text": "the answers", "logprob": "likeliest first tokens"}.get(kind, kind),
         )  # fmt: skip
         second.number_input("Tokens of an answer", 1, 1_000, 20, 1, key="probe-tokens")
-        st.form_submit_button("Add the prompt", icon=":material/add:", key="probe-add", on_click=_add)
+        offer.submit("Add the prompt", role="admin", icon=":material/add:", key="probe-add", on_click=_add)
 
 
 def _save(mark: str) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.drift import words
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
@@ -77,7 +78,7 @@ def _one(response: Response, key: str) -> None:
         with states.guarded("What it would change", key=f"preview-{key}"):
             told = data.fresh(responses.preview, response)
             text.line(str(told["text"]))
-        st.button("Apply", key=f"apply-{key}", icon=":material/play_arrow:", on_click=_apply, args=(response,))
+        offer.button("Apply", key=f"apply-{key}", icon=":material/play_arrow:", on_click=_apply, args=(response,))
 
 
 def _apply(response: Response) -> None:
@@ -102,7 +103,7 @@ def _take_back(holding: pl.DataFrame) -> None:
             "Take back", list(names), key="undo-which", format_func=lambda number: names.get(number, str(number))
         )
         right.text_input("Reason", key="undo-reason", max_chars=500)
-        st.form_submit_button("Take back", icon=":material/undo:", key="undo-save", on_click=_undo)
+        offer.submit("Take back", icon=":material/undo:", key="undo-save", on_click=_undo)
 
 
 def _undo() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.drift import responding, words
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
@@ -71,12 +72,12 @@ def _rule(row: dict[str, Any]) -> None:
                 st.container(horizontal=True, vertical_alignment="bottom"),
             ):
                 st.text_input("Reason to switch it off", key=f"rule-reason-{number}", max_chars=500)
-                st.form_submit_button(
+                offer.submit(
                     "Switch off", icon=":material/power_off:", key=f"off-{number}", on_click=_switch,
                     args=(number, "off"),
                 )  # fmt: skip
         else:
-            st.button(
+            offer.button(
                 "Switch on", icon=":material/power:", key=f"on-{number}", on_click=_switch, args=(number, "on"),
                 help="From then on it is your order",
             )  # fmt: skip
@@ -114,7 +115,7 @@ def _form() -> None:
         )  # fmt: skip
         third.number_input("Days", 1, MAX_DAYS, 14, 1, key="rule-days", help="After which it ends by itself")
         fourth.number_input("At most in 24 hours", 1, drift_rules.MOST_A_DAY, 20, 1, key="rule-limit")
-        st.form_submit_button("Set the rule", type="primary", icon=":material/save:", key="rule-save", on_click=_add)
+        offer.submit("Set the rule", type="primary", icon=":material/save:", key="rule-save", on_click=_add)
 
 
 def _add() -> None:

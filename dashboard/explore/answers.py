@@ -8,6 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard.learn import tables
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, markdown_safe, one_line
 from pipelines.off_policy.estimate import Diagnostics, Estimates
@@ -136,8 +137,8 @@ def _estimators(of: Estimates) -> None:
         for row in sorted(of.table.to_dicts(), key=lambda row: order.get(row["estimator"], 99))
     ]  # fmt: skip
     with st.expander("Estimators side by side"):
-        st.dataframe(
-            pl.DataFrame(shown), hide_index=True, alt=f"{len(shown)} estimators",
+        export.table(
+            "estimators", pl.DataFrame(shown), hide_index=True, alt=f"{len(shown)} estimators",
             column_config={
                 "what": st.column_config.TextColumn("rests on"),
                 "value": st.column_config.NumberColumn(format="%.4f"),
@@ -164,8 +165,8 @@ def _diagnostics(of: Diagnostics, overlap: pl.DataFrame) -> None:
                 st.caption(note)
     if overlap.height:
         with st.expander("Arms drawn, expected and wanted"):
-            st.dataframe(
-                overlap.with_columns(each(overlap["arm"], lambda arm: one_line(arm, 80), pl.String)),
+            export.table(
+                "arms in the log", overlap.with_columns(each(overlap["arm"], lambda arm: one_line(arm, 80), pl.String)),
                 hide_index=True, height=tables.height(overlap.height), alt=f"{overlap.height} arms in the log",
                 column_config={
                     name: st.column_config.NumberColumn(format="%.0f", help=help_text)
@@ -182,7 +183,8 @@ def _changes(frame: pl.DataFrame, label: str) -> None:
     # Where no row has a number, empty columns would only hide why.
     if frame["value"].null_count() == frame.height:
         frame = frame.select("label", "verdict", "reason", "n", "ess")
-    st.dataframe(
+    export.table(
+        f"answers by {label}",
         frame, hide_index=True, height=tables.height(frame.height), placeholder="", alt=f"{frame.height} answers",
         column_config={
             "label": st.column_config.TextColumn(label, pinned=True, width=220),

@@ -7,12 +7,13 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.explore import in_force
 from dashboard.explore.preview import Exposure, Preview, preview
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export, text
 from dashboard.ui import format as fmt
-from dashboard.ui import text
 from pipelines.exploration import bounds
 from store import decisions, exploration, guardrails, overview
 from store.errors import ActionRefused
@@ -55,7 +56,8 @@ def history(agent: str) -> None:
     if frame.is_empty():
         return
     st.subheader("History", anchor=False)
-    st.dataframe(
+    export.table(
+        "recommended rates",
         frame.select(
             pl.col("recommended_at").alias("recommended"), "rate", "lower", "upper", pl.col("decisions").alias("n"),
             "state", pl.col("decided_by").alias("by"), pl.col("decided_at").alias("decided"),
@@ -110,7 +112,7 @@ def _decide(agent: str, waiting: dict[str, Any]) -> None:
             on_click=_look, args=(agent, waiting["recommended_at"]),
             help="Who would be explored, how often, and what that may cost. Apply is enabled then.",
         )  # fmt: skip
-        st.button(
+        offer.button(
             "Apply", key=f"apply_{agent}", type="primary" if shown else "secondary", icon=":material/check:",
             disabled=not shown, on_click=_apply, args=(agent, waiting["recommended_at"]),
             help=None if shown else "Preview first",
@@ -120,7 +122,7 @@ def _decide(agent: str, waiting: dict[str, Any]) -> None:
                 "Why is it declined?", key=f"decline_reason_{agent}",
                 placeholder="It is not recommended again on the same evidence.",
             )  # fmt: skip
-            st.form_submit_button(
+            offer.submit(
                 "Decline", type="primary", icon=":material/close:", key=f"decline_{agent}", on_click=_decline,
                 args=(agent, waiting["recommended_at"]),
             )  # fmt: skip
@@ -142,7 +144,9 @@ def _preview(agent: str, waiting: dict[str, Any]) -> bool:
         found = preview(held, waiting["rate"], units.select("scope", "unit", "rate", "decisions"), per_day)
     within = bounds.of_agent(data.query(exploration.bounds, agent))
     st.markdown("**If it is applied**")
-    st.table(_rows(found), border="horizontal", width="content")
+    shown = _rows(found)
+    st.table(shown, border="horizontal", width="content")
+    export.download(shown, f"preview of {agent}", "preview-export")
     if found.arms < 2:
         st.warning(
             f"{fmt.plural(found.arms, 'arm')} enabled: nothing is explored at any rate. Enable another in the tab "

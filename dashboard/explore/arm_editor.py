@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, one_line, pretty_json
@@ -58,11 +59,11 @@ def _one(agent: str, arm: dict[str, Any]) -> None:
                 format_func=_STATES.__getitem__,
             )  # fmt: skip
             st.text_input("Reason", key=f"arm_reason_{agent}", max_chars=500, placeholder="Needed to switch it off")
-            st.form_submit_button(
+            offer.submit(
                 "Set the state", type="primary", key=f"arm_state_save_{agent}", icon=":material/toggle_on:",
                 on_click=_state, args=(agent, arm),
             )  # fmt: skip
-        st.button(
+        offer.button(
             "Make it the baseline", key=f"arm_baseline_{agent}", icon=":material/flag:",
             disabled=arm["baseline"] or arm["state"] != "enabled", on_click=_baseline, args=(agent, name),
             help="What the others are compared with, and what runs where nothing else may. It has to be enabled.",
@@ -78,7 +79,7 @@ def _one(agent: str, arm: dict[str, Any]) -> None:
             max_chars=arms.MAX_DEFINITION, height=160,
             help="What the agent needs to run it; it comes with each decision",
         )  # fmt: skip
-        st.form_submit_button(
+        offer.submit(
             "Save the definition",
             icon=":material/save:",
             key=f"arm_change_{agent}",
@@ -104,7 +105,7 @@ def define(agent: str) -> None:
         left, right = st.columns(2)
         left.selectbox("State", list(_STATES), index=1, key=f"arm_new_state_{agent}", format_func=_STATES.__getitem__)
         right.checkbox("It is the baseline", key=f"arm_new_baseline_{agent}")
-        st.form_submit_button(
+        offer.submit(
             "Define", type="primary", icon=":material/add:", key=f"arm_define_{agent}", on_click=_defined, args=(agent,)
         )
 

@@ -9,8 +9,8 @@ from dashboard import charts, data
 from dashboard.explore import in_force, verdicts
 from dashboard.explore.in_force import Beliefs
 from dashboard.learn import figures
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import clean, one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from store import arms
@@ -151,7 +151,8 @@ def _figure(listed: pl.DataFrame, known: dict[str, Beliefs], theme: Theme) -> No
 
 
 def _table(frame: pl.DataFrame) -> None:
-    st.dataframe(
+    export.table(
+        "arms",
         frame, key="arms-table", hide_index=True, height="content" if frame.height <= 12 else 460, row_height=30,
         placeholder="", alt=f"{frame.height} arms",
         column_config={

@@ -6,8 +6,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from pipelines.exploration import bounds
@@ -60,7 +62,7 @@ def _of_agent(agent: str, held: bounds.AgentBounds, mark: str) -> None:
             "Apply recommended rates by themselves while they keep to these bounds", held.automatic,
             key=f"bounds_automatic_{mark}",
         )  # fmt: skip
-        st.form_submit_button(
+        offer.submit(
             "Save",
             type="primary",
             icon=":material/save:",
@@ -85,13 +87,12 @@ def _of_unit(agent: str, stated: pl.DataFrame) -> None:
             "Dial, 0 to 1", 0.0, 1.0, None, 0.05, key=f"unit_dial_{agent}", format="%.2f", placeholder="the agent's"
         )
         st.caption("What is left empty is as the agent's; all empty removes the bounds.")
-        st.form_submit_button(
-            "Save", icon=":material/save:", key=f"unit_save_{agent}", on_click=_save_unit, args=(agent,)
-        )
+        offer.submit("Save", icon=":material/save:", key=f"unit_save_{agent}", on_click=_save_unit, args=(agent,))
     own = stated.filter(pl.col("scope") != "agent")
     if own.is_empty():
         return
-    st.dataframe(
+    export.table(
+        "bounds",
         own.select(
             "scope", each(own["unit"], lambda unit: one_line(unit, 80), pl.String), "floor",
             "cap", "dial", pl.col("updated_by").alias("by"), pl.col("updated_at").alias("since"),

@@ -107,7 +107,8 @@ def why(row: dict[str, Any]) -> str:
 
 def _vector(row: dict[str, Any]) -> None:
     pairs = sorted(zip(row["arms"], row["propensities"], strict=True), key=lambda pair: -pair[1])
-    st.dataframe(
+    export.table(
+        "propensities",
         pl.DataFrame(
             {"arm": [one_line(arm, 80) for arm, _ in pairs], "propensity": [value for _, value in pairs]},
             schema={"arm": pl.String, "propensity": pl.Float64},

@@ -5,12 +5,13 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.explore.guardrail_list import rows
 from dashboard.explore.guardrail_words import KINDS, SUBJECTS, THRESHOLDS, kind_words, limit_words
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line
 from store import arms, guardrails
 
@@ -31,8 +32,8 @@ def show(agent: str) -> None:
         )
     else:
         frame = rows(held, data.query(guardrails.violation_counts).filter(agent=agent))
-        st.dataframe(
-            frame, hide_index=True, height=tables.height(frame.height), placeholder="",
+        export.table(
+            "guardrails", frame, hide_index=True, height=tables.height(frame.height), placeholder="",
             alt=f"{frame.height} guardrails",
             column_config=fmt.columns({
                 "what": st.column_config.TextColumn("guardrail", pinned=True, width=190),
@@ -58,7 +59,7 @@ def _switch(agent: str, held: list[dict[str, Any]]) -> None:
             st.text_input(
                 "Reason", key=f"guardrail_reason_{agent}", max_chars=500, placeholder="Why it may be off", width=320
             )
-        st.button(
+        offer.button(
             "Switch off" if on else "Switch on", key=f"guardrail_switch_{agent}", on_click=_switched,
             icon=":material/toggle_off:" if on else ":material/toggle_on:",
             args=(agent, held[min(place, len(held) - 1)]["guardrail_id"], "off" if on else "on"),
@@ -88,7 +89,7 @@ def _define(agent: str) -> None:
                 "On violation", list(_THEN), key=f"guardrail_then_{agent}", format_func=_THEN.__getitem__,
                 help="The baseline is never switched off by itself",
             )  # fmt: skip
-        st.form_submit_button(
+        offer.submit(
             "Define", type="primary", icon=":material/add:", key=f"guardrail_define_{agent}", on_click=_defined,
             args=(agent, kind),
         )  # fmt: skip

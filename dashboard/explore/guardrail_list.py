@@ -10,8 +10,8 @@ from dashboard import charts, data
 from dashboard.explore.guardrail_words import kind_words, limit_words
 from dashboard.feel.glossary import meaning
 from dashboard.learn import figures, tables
+from dashboard.ui import axis, export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import clean, one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from store import arms, guardrails
@@ -73,7 +73,8 @@ def violations(agent: str, now: datetime) -> None:
 
 
 def _more(found: pl.DataFrame) -> None:
-    event: Any = st.dataframe(
+    event: Any = export.table(
+        "violations",
         pl.DataFrame(
             [
                 {
@@ -120,7 +121,8 @@ def floors(agent: str, theme: Theme) -> None:
         "Floor and arm", range(newest.height), key=f"floor_{agent}", format_func=lambda at: names[at], width=420
     )
     _course(newest.row(place or 0, named=True), held, theme)
-    st.dataframe(
+    export.table(
+        "floors",
         pl.DataFrame(
             [
                 {
@@ -153,7 +155,7 @@ def _course(look: dict[str, Any], held: dict[str, dict[str, Any]], theme: Theme)
         return
     frame = pl.DataFrame(
         {
-            "label": [f"{row['looked_at']:%m-%d %H:%M}" for row in looks.to_dicts()],
+            "label": [f"{axis.moment(row['looked_at']):%m-%d %H:%M}" for row in looks.to_dicts()],
             "mean": looks["estimate"], "lower": looks["lower"], "upper": looks["upper"],
             "hover": [
                 plotly_safe(f"{_limits(row)}, n {row['n_arm']:,} and {row['n_baseline']:,}: {row['verdict']}", 120)
@@ -168,7 +170,10 @@ def _course(look: dict[str, Any], held: dict[str, dict[str, Any]], theme: Theme)
         drawn, key="floor-looks", config=charts.CONFIG,
         alt=f"{looks.height} looks of a safety floor with their intervals; the floor is at {-margin:g}",
     )  # fmt: skip
-    st.caption(f"Dashed: the floor, {-margin:g}. An interval wholly to its left breaks it.")
+    st.caption(
+        f"Dashed: the floor, {-margin:g}. An interval wholly to its left breaks it. Times in "
+        f"{fmt.zone_label(fmt.zone())}."
+    )
 
 
 def _look_name(row: dict[str, Any], held: dict[str, dict[str, Any]]) -> str:

@@ -10,8 +10,8 @@ import streamlit as st
 from dashboard import charts, data
 from dashboard.learn import tables
 from dashboard.learn.figures import Z95
+from dashboard.ui import axis, export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.theme import Theme
 from pipelines.exploration import bounds, regret
 from store import decisions, exploration, logged_decisions
@@ -80,8 +80,8 @@ def _came(whole: pl.DataFrame) -> None:
 def _table(days: pl.DataFrame) -> None:
     names = ["day", "decisions", "sessions", "explored", "rate", "expected_regret", "worst_regret", "held_back"]
     more = [name for name in ("judged", "realised", "extra_usd") if name in days.columns]
-    st.dataframe(
-        days.sort("day", descending=True).select(*names, *more),
+    export.table(
+        "exploration ledger", days.sort("day", descending=True).select(*names, *more),
         hide_index=True, height=tables.height(days.height), placeholder="", alt=f"The ledger of {days.height} days",
         column_config={
             "day": st.column_config.DateColumn("day (UTC)", format="YYYY-MM-DD"),
@@ -128,10 +128,11 @@ def figure(days: pl.DataFrame, budget: float | None, theme: Theme) -> go.Figure:
         )  # fmt: skip
     drawn.update_layout(
         height=260, barmode="overlay", bargap=0.25, margin={"l": 0, "r": 8, "t": 6, "b": 0}, dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        **theme.layout,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
     )  # fmt: skip
     drawn.update_xaxes(showgrid=False, fixedrange=True, type="date", tickfont={"color": theme.muted, "size": 11})
+    axis.name_periods(drawn, theme, "day")
     drawn.update_yaxes(
         title_text="reward points", gridcolor=theme.grid, fixedrange=True, rangemode="tozero", automargin=True,
         title_font={"color": theme.muted, "size": 11}, tickfont={"color": theme.muted, "size": 11},

@@ -6,8 +6,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from store import never_explore
@@ -35,7 +37,8 @@ def show(agent: str) -> None:
 
 
 def _table(held: pl.DataFrame) -> None:
-    st.dataframe(
+    export.table(
+        "never explore",
         pl.DataFrame(
             [
                 {
@@ -63,7 +66,7 @@ def _remove(agent: str, held: pl.DataFrame) -> None:
             "Take off the list", range(len(entries)), index=None, key=f"never_chosen_{agent}",
             placeholder="Choose an entry", format_func=name,
         )  # fmt: skip
-        st.button(
+        offer.button(
             "Take off", key=f"never_remove_{agent}", icon=":material/remove:", on_click=_removed, args=(agent, entries),
             disabled=st.session_state.get(f"never_chosen_{agent}") is None,
         )  # fmt: skip
@@ -79,7 +82,7 @@ def _add(agent: str) -> None:
             "Reason", key=f"never_reason_{agent}", max_chars=500, placeholder="So that others know when it may end"
         )
         st.checkbox("Of every agent", key=f"never_every_{agent}")
-        st.form_submit_button(
+        offer.submit(
             "Add", type="primary", icon=":material/block:", key=f"never_add_{agent}", on_click=_added, args=(agent,)
         )
 
@@ -91,8 +94,12 @@ def _opted_out() -> None:
         return
     with st.expander(f"{fmt.plural(len(people), 'person', 'people')} opted out themselves"):
         frame = pl.DataFrame({"user": [one_line(user, 120) for user in people[:_SHOWN_OPT_OUTS]]})
-        st.dataframe(
-            frame, hide_index=True, height=tables.height(frame.height), alt=f"{frame.height} people who opted out"
+        export.table(
+            "opted out of exploration",
+            frame,
+            hide_index=True,
+            height=tables.height(frame.height),
+            alt=f"{frame.height} people who opted out",
         )
         if len(people) > _SHOWN_OPT_OUTS:
             st.caption(f"The first {_SHOWN_OPT_OUTS:,} of {len(people):,}.")

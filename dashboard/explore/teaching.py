@@ -10,8 +10,8 @@ from dashboard import data
 from dashboard.explore import in_force
 from dashboard.explore.preview import posteriors
 from dashboard.learn import tables
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import clean, one_line
 from pipelines.exploration import bounds, intrinsic
 from pipelines.steering.propensities import greedy_arms
@@ -50,7 +50,8 @@ def _groups(found: pl.DataFrame) -> None:
                 f"{one_line(top['arm'], 80)}: {top['reason']}"
             )
         )
-    st.dataframe(
+    export.table(
+        "tasks worth teaching",
         pl.DataFrame(
             [
                 {
@@ -102,7 +103,8 @@ def _ask(agent: str) -> None:
         f"{fmt.plural(answers.height, 'person', 'people')} never answered. An answer tells most from:"
     )
     shown = found.head(_PEOPLE)
-    st.dataframe(
+    export.table(
+        "people to ask",
         pl.DataFrame(
             {
                 "user": [one_line(user, 80) for user in shown["user_id"]], "weight": shown["weight"],

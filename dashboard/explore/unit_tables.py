@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import tables
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, one_line
 from store import exploration
@@ -104,7 +105,8 @@ def _users(agent: str, moment: datetime, total: int) -> None:
 
 
 def _table(frame: pl.DataFrame, alt: str, *, key: str) -> None:
-    st.dataframe(
+    export.table(
+        f"rates by {frame['scope'][0]}",
         rows(frame), key=key, hide_index=True, height=tables.height(frame.height), alt=alt,
         column_config={
             "unit": st.column_config.TextColumn(frame["scope"][0], pinned=True, width=170),

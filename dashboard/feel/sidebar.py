@@ -8,10 +8,11 @@ from dashboard.feel import arrival, finished, glossary, keys, palette, saved
 from dashboard.feel.pages import name_of
 from dashboard.ui import format as fmt
 
-__all__ = ["draw"]
+__all__ = ["WORTH_SAYING", "draw", "say_age"]
 
 _HELP: Final = "feel_help"
 _ZONE: Final = "feel_zone"
+WORTH_SAYING: Final = 2.0  # seconds
 
 
 def draw(url_path: str) -> None:
@@ -37,6 +38,16 @@ def draw(url_path: str) -> None:
     finished.watch()
 
 
+def say_age(seconds: float) -> None:
+    """Say how old the oldest of what the page shows is, when data came in since."""
+    if seconds >= WORTH_SAYING:
+        st.sidebar.caption(
+            f"Data is coming in: some of this is {seconds:.0f} s old.",
+            help="Reading all of it anew takes long, so it is done now and then while data streams in. What you and "
+            "others did is always shown at once.",
+        )
+
+
 @st.dialog("Keys and words", width="medium")
 def _help() -> None:
     of_keys, of_words = st.tabs(["Keys", "Words"])
@@ -56,7 +67,7 @@ def _zone() -> None:
     st.session_state[_ZONE] = of_browser
     st.toggle(
         f"Times of {fmt.zone_label(theirs)}", key=_ZONE, on_change=_chosen,
-        help="Else in UTC. Days, weeks and the axes of figures are of UTC either way.",
+        help="Else in UTC, as days, weeks and months are either way. Figures say which on their axes.",
     )  # fmt: skip
 
 

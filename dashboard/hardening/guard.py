@@ -6,6 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard.hardening.policy import FILES, headers
+from gateway.security_headers import OF_DATA
 
 __all__ = ["MOST_BODY_BYTES", "MOST_HEADER_BYTES", "MOST_TARGET_BYTES", "Guard"]
 
@@ -14,6 +15,7 @@ MOST_HEADER_BYTES: Final = 49_152
 MOST_BODY_BYTES: Final = 1_000_000
 """Of requests to the pages: they come by websocket. Files and what agents send have limits of their own."""
 
+_TO_PROGRAMS: Final = "/v1/"
 _OWN_LIMITS: Final = ("/v1/", "/control/", "/_stcore/upload_file/")
 
 
@@ -34,7 +36,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = False
-        added = headers(file=scope["path"].startswith(FILES))
+        path = str(scope["path"])
+        # The same as the steering process gives, which does not pass here.
+        added = OF_DATA if path.startswith(_TO_PROGRAMS) else headers(file=path.startswith(FILES))
 
         async def sent(message: Message) -> None:
             nonlocal started

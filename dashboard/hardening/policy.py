@@ -9,6 +9,8 @@ from typing import Final
 
 import streamlit
 
+from gateway.security_headers import ALWAYS, NO_PAGE
+
 __all__ = ["FILES", "content_policy", "headers"]
 
 FILES: Final = "/media/"
@@ -34,23 +36,6 @@ _POLICY: Final[dict[str, str]] = {
     "form-action": "'self'",
     "frame-ancestors": "'none'",
 }
-_OF_FILES: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
-
-# Nothing of this is used; copying to the clipboard is.
-_UNUSED: Final = (
-    "accelerometer", "autoplay", "camera", "display-capture", "encrypted-media", "geolocation",
-    "gyroscope", "hid", "idle-detection", "local-fonts", "magnetometer", "microphone", "midi", "payment",
-    "picture-in-picture", "publickey-credentials-get", "screen-wake-lock", "serial", "usb", "xr-spatial-tracking",
-)  # fmt: skip
-_ALWAYS: Final = (
-    ("X-Content-Type-Options", "nosniff"),
-    # Addresses hold ids of users: they go to no other site.
-    ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", ", ".join(f"{name}=()" for name in _UNUSED)),
-    ("X-Frame-Options", "DENY"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-)
 
 
 @cache
@@ -64,9 +49,9 @@ def content_policy() -> str:
 @cache
 def headers(*, file: bool) -> tuple[tuple[bytes, bytes], ...]:
     """Names and values as they are sent; `file` for what operators download."""
-    policy = ("Content-Security-Policy", _OF_FILES if file else content_policy())
+    policy = ("Content-Security-Policy", NO_PAGE if file else content_policy())
     kept = (("Cache-Control", "private, no-store"),) if file else ()
-    return tuple((name.lower().encode(), value.encode()) for name, value in (policy, *kept, *_ALWAYS))
+    return tuple((name.lower().encode(), value.encode()) for name, value in (policy, *kept, *ALWAYS))
 
 
 def _hash(script: str) -> str:

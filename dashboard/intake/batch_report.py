@@ -1,20 +1,24 @@
 """One batch: what was received and what became of it, what was kept where, its rejects and the file to repair them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Final
 
 import polars as pl
 import streamlit as st
 
+from dashboard.access.actor import Actor, Role, permitting
 from dashboard.intake.guidance import STATES
 from dashboard.intake.tables import height, shown
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, line, markdown_safe
 from pipelines.ingest.fidelity import Fidelity
 from pipelines.ingest.formats import Format
 from pipelines.ingest.mapping import Mapping, explain
 from pipelines.ingest.repair import rejects_file
-from store import batches
+from store import audit, batches
 from store.connection import Store
 from store.live import LIVE_FORMAT
 
@@ -59,7 +63,8 @@ def report_panel(store: Store, batch_id: int) -> None:
 
 def mapping_table(mapping: Mapping) -> None:
     """The rules of a mapping in words."""
-    st.dataframe(
+    export.table(
+        "rules of the mapping",
         shown(pl.DataFrame(explain(mapping))),
         hide_index=True,
         height="content",
@@ -104,7 +109,8 @@ def _rejects(store: Store, batch: dict[str, Any], report: dict[str, Any]) -> Non
     batch_id = batch["batch_id"]
     st.markdown(f"**{fmt.plural(batch['rejected'], 'rejected record')}**")
     reasons = batches.reject_reasons(store, batch_id)
-    st.dataframe(
+    export.table(
+        "reasons of rejection",
         shown(reasons).select("records", "column_name", "reason"),
         hide_index=True,
         height=height(reasons.height),
@@ -125,7 +131,8 @@ def _rejects(store: Store, batch: dict[str, Any], report: dict[str, Any]) -> Non
     with st.expander(f"The records, with line and reason{f' (the first {_SHOWN})' if rows.height == _SHOWN else ''}"):
         if cut:
             st.caption(f"{cut:,} are too long to be kept as a whole: the file to repair leaves them out.")
-        st.dataframe(
+        export.table(
+            "rejected records",
             shown(rows.drop("raw_truncated")),
             hide_index=True,
             height=height(rows.height),
@@ -146,11 +153,19 @@ def _repair(store: Store, batch: dict[str, Any], report: dict[str, Any]) -> None
     batch_id = batch["batch_id"]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            "Download the rejects to repair them", data=lambda: rejects_file(store, batch_id)[1],
+            "Download the rejects to repair them",
+            data=partial(_to_repair, store, batch_id, batch["rejected"], permitting()),
             file_name=_rejects_name(batch["file_name"], report), key=f"data_rejects_{batch_id}", type="primary",
             icon=":material/build:", on_click="ignore",
         )  # fmt: skip
         st.caption("The records as they came. Repair them in the file and send it on the Upload tab.", width="content")
+
+
+def _to_repair(store: Store, batch_id: int, rejected: int, permit: Callable[[Role, str], Actor]) -> bytes:
+    acting = permit("viewer", "Reading rejected records")
+    content = rejects_file(store, batch_id)[1]
+    audit.exported(store, acting.email, table=f"rejects of batch {batch_id}", kind="as sent", rows=rejected)
+    return content
 
 
 def _rejects_name(file: str, report: dict[str, Any]) -> str:
@@ -174,7 +189,8 @@ def _kept(report: dict[str, Any]) -> None:
         left, right = st.columns([3, 2], gap="medium")
         with left:
             st.caption("Columns filled")
-            st.dataframe(
+            export.table(
+                "columns filled",
                 pl.DataFrame(
                     rows, schema={"table": pl.String, "column": pl.String, "values": pl.Int64, "share": pl.Float64}
                 ),
@@ -193,7 +209,8 @@ def _kept(report: dict[str, Any]) -> None:
                 st.caption("No column of the file was unknown.")
             else:
                 st.caption("Unknown columns, kept as they are")
-                st.dataframe(
+                export.table(
+                    "unknown columns",
                     shown(extras),
                     hide_index=True,
                     height=height(extras.height),
@@ -205,7 +222,8 @@ def _kept(report: dict[str, Any]) -> None:
                 )
         if report["guessed"]:
             st.caption("How columns were guessed")
-            st.dataframe(
+            export.table(
+                "guessed columns",
                 shown(pl.DataFrame(report["guessed"]).select("column", "target", "reason")),
                 hide_index=True,
                 height=height(len(report["guessed"])),

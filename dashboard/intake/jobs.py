@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 import polars as pl
 import streamlit as st
 
-from dashboard.access import gate
+from dashboard.access import gate, offer
 from dashboard.access.actor import permit
 from dashboard.feel import finished
 from dashboard.intake.tables import height, shown
@@ -99,7 +99,7 @@ def _job(runtime: Runtime, name: str, latest: dict[str, Any] | None) -> None:
                 label, colour, icon = _BADGES[status]
                 st.badge(label, color=colour, icon=icon)
             st.caption(_when(runtime, name, latest), width="stretch")
-            st.button(
+            offer.button(
                 "Run now", key=f"data_run_{name}", on_click=_run, args=(runtime, name), disabled=status == "running",
                 icon=":material/play_arrow:",
             )  # fmt: skip

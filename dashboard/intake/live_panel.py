@@ -11,8 +11,8 @@ from dashboard.intake import snippets
 from dashboard.intake.places import open_batch
 from dashboard.intake.tables import height, shown
 from dashboard.runtime import Runtime
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from gateway.access import KEYLESS_SOURCE, KeyUse
 from gateway.gateway import Gateway
 from pipelines.live.intake import PENDING_BYTES, Counts
@@ -170,7 +170,8 @@ def _sources(sources: pl.DataFrame, now: datetime) -> None:
     opening = st.column_config.ButtonColumn(
         "What came of it", width=116, type="tertiary", on_click=_open, args=(sources["batch_id"].to_list(),), key=_OPEN
     )
-    st.dataframe(
+    export.table(
+        "live sources",
         rows.select(*_SOURCES, "batch"), key="data_live_sources", hide_index=True, height=height(rows.height),
         placeholder="", column_config={**_SOURCES, "batch": opening}, alt="Sources that sent live data",
     )  # fmt: skip
@@ -195,7 +196,8 @@ def _keys(runtime: Runtime, keys: pl.DataFrame, now: datetime) -> None:
     rows = pl.DataFrame(
         [_key(key, used.get(key["key_id"]), now) for key in ordered.to_dicts()], infer_schema_length=None
     )
-    st.dataframe(
+    export.table(
+        "use of keys",
         shown(rows.select(*_KEYS)), key="data_live_keys", hide_index=True, height=height(rows.height), placeholder="",
         column_config=_KEYS, alt="API keys with their use",
     )  # fmt: skip

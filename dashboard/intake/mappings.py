@@ -3,6 +3,7 @@
 import polars as pl
 import streamlit as st
 
+from dashboard.access import offer
 from dashboard.intake.batch_report import mapping_table
 from dashboard.intake.mapping_editor import KINDS
 from dashboard.learn.actions import notice, operator, perform
@@ -52,7 +53,7 @@ def mappings_panel(runtime: Runtime) -> None:
                 "What was loaded stays as it is. The next file of this source is guessed anew. "
                 "The audit log keeps the mapping."
             )
-            st.button(
+            offer.button(
                 "Forget this mapping",
                 key="data_mapping_delete",
                 type="primary",

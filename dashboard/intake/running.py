@@ -4,7 +4,7 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard.access import gate
+from dashboard.access import gate, offer
 from dashboard.intake.places import open_batch, open_tab
 from dashboard.learn.actions import perform
 from dashboard.runtime import Runtime
@@ -65,7 +65,7 @@ def _status(runtime: Runtime, status: LoadStatus) -> None:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.text(one_line(status.file), width="content")
             if state in _UNDER_WAY and not publishing:
-                st.button(
+                offer.button(
                     "Cancel", key=f"data_cancel_{status.load_id}", icon=":material/cancel:",
                     on_click=_cancel, args=(runtime, status.load_id),
                 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, cast
 
 import streamlit as st
 
-from dashboard.access import gate
+from dashboard.access import gate, offer
 from dashboard.access.actor import permit
 from dashboard.learn.actions import notice, operator, perform
 from dashboard.runtime import Runtime, current
@@ -67,10 +67,10 @@ def _source(runtime: Runtime, source: PullSource, state: PullState) -> None:
             st.markdown(f"**{markdown_safe(source.name)}**", width="content")
             st.badge(label, color=colour, icon=icon)
             st.caption(_place(source), width="stretch")
-            test = st.button("Test", key=f"source_test_{source.name}", icon=":material/network_check:")
-            st.button(
+            test = offer.button("Test", role="admin", key=f"source_test_{source.name}", icon=":material/network_check:")
+            offer.button(
                 "Resume" if source.paused else "Pause", key=f"source_pause_{source.name}", on_click=_pause,
-                args=(source.name, not source.paused),
+                role="admin", args=(source.name, not source.paused),
                 icon=":material/play_arrow:" if source.paused else ":material/pause:",
             )  # fmt: skip
         columns = st.columns(4)
@@ -157,16 +157,21 @@ def _editor(runtime: Runtime, known: dict[str, PullSource]) -> None:
     key = "source_form_new" if source is None else f"source_form_{source.name}"
     with st.form(key, border=True):
         _fields(key, shown, new=source is None)
-        st.form_submit_button(
-            "Add" if source is None else "Save", key=f"{key}_save", type="primary", on_click=_save, args=(key, source)
+        offer.submit(
+            "Add" if source is None else "Save",
+            role="admin",
+            key=f"{key}_save",
+            type="primary",
+            on_click=_save,
+            args=(key, source),
         )
     if source is not None:
         with st.popover("Remove it", icon=":material/delete:"):
             line(source.name)
             st.caption("What it brought stays. What waits to be loaded is dropped. The audit log keeps the setup.")
-            st.button(
+            offer.button(
                 "Remove this source", key=f"source_remove_{source.name}", type="primary", on_click=_remove,
-                args=(source.name,),
+                role="admin", args=(source.name,),
             )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def _start(runtime: Runtime, files: list[Ready]) -> None:
     for ready in files:
         if ready.mapping is not None:
             sources.save(runtime.store, ready.source, ready.mapping.to_json(), ready.columns, operator=operator())
-        load_id = runtime.uploads.submit(ready.upload, source=ready.source, mapping=ready.mapping)
+        load_id = runtime.uploads.submit(ready.upload, source=ready.source, mapping=ready.mapping, actor=operator())
         st.session_state[_STARTED][ready.key] = load_id
     if all(key in st.session_state[_STARTED] for key in st.session_state[_RECEIVED]):
         st.session_state[_ROUND] += 1

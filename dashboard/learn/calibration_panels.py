@@ -7,7 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data
-from dashboard.ui import states
+from dashboard.ui import export, states
 from dashboard.ui.theme import Theme
 from store import reward_versions
 
@@ -68,8 +68,8 @@ def show(reward_model_id: int, theme: Theme) -> None:
     basis = str(own["basis"][0])
     st.caption(f"n {int(own['n'].sum()):,} labels: {_BASES.get(basis, basis)}. Lines: 95 % intervals (Wilson).")
     with st.expander("As a table"):
-        st.dataframe(
-            own.select("predicted", "observed", "lower", "upper", "n"), hide_index=True,
+        export.table(
+            "calibration", own.select("predicted", "observed", "lower", "upper", "n"), hide_index=True,
             column_config={
                 name: st.column_config.NumberColumn(format="%.3f")
                 for name in ("predicted", "observed", "lower", "upper")
@@ -106,8 +106,7 @@ def figure(bins: pl.DataFrame, theme: Theme) -> go.Figure:
         customdata=hover, hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
     drawn.update_layout(
-        height=340, margin={"l": 0, "r": 8, "t": 6, "b": 0}, dragmode=False, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        height=340, margin={"l": 0, "r": 8, "t": 6, "b": 0}, dragmode=False, **theme.layout,
     )  # fmt: skip
     axis = {"range": [-0.02, 1.02], "gridcolor": theme.grid, "zeroline": False, "fixedrange": True}
     drawn.update_xaxes(**axis, title_text="predicted", tickfont={"color": theme.muted, "size": 11})

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn import figures, tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.credit.measured import WHO_AND_WHEN
@@ -170,7 +170,8 @@ def _table(own: pl.DataFrame, scope: str) -> None:
     ]
     frame = pl.DataFrame(rows, infer_schema_length=None)
     empty = [name for name in ("in", "why not") if not any(frame[name])]
-    st.dataframe(
+    export.table(
+        "credit of tools",
         frame.drop(*empty), hide_index=True, height=tables.height(frame.height), placeholder=fmt.NONE,
         column_config={
             "credit": st.column_config.NumberColumn(format="%+.3f", help="Mean decision credit, in units of reward"),

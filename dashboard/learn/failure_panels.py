@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from pipelines.failures.axes import DOING, EXPLORATION, TITLES, UNKNOWN
 from pipelines.stats.proportion import wilson_interval
 from store import failures
@@ -74,8 +74,8 @@ def _summary(run: dict[str, Any]) -> None:
             run["parameters"].get("thresholds", []),
             schema={"agent": pl.String, "threshold": pl.Float64, "median": pl.Float64, "rewarded": pl.Int64},
         )
-        st.dataframe(
-            limits.with_columns(pl.col("agent").replace("", "no agent stated")), hide_index=True,
+        export.table(
+            "what is bad", limits.with_columns(pl.col("agent").replace("", "no agent stated")), hide_index=True,
             column_config={
                 "threshold": st.column_config.NumberColumn("bad below", format="%.3f"),
                 "median": st.column_config.NumberColumn("median reward", format="%.3f"),
@@ -101,8 +101,8 @@ def _axes(counted: pl.DataFrame) -> None:
                 "confidence": None if axis == UNKNOWN else confidence,
             }
         )  # fmt: skip
-    st.dataframe(
-        pl.DataFrame(rows), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "causes of failures", pl.DataFrame(rows), hide_index=True, height=tables.height(len(rows)),
         column_config={
             "traces": st.column_config.NumberColumn(format="localized"),
             "share": st.column_config.ProgressColumn("share of bad traces", format="percent", max_value=1.0),
@@ -124,7 +124,8 @@ def _examples(counted: pl.DataFrame, agents: tuple[str, ...]) -> None:
     found = data.query(failures.examples, chosen)
     if agents:
         found = found.filter(pl.col("agent").is_in(agents))
-    st.dataframe(
+    export.table(
+        "examples of a failure",
         found.select(
             pl.Series("open", [_link(*row) for row in found.select("trace_id", "span_id").rows()], dtype=pl.String),
             "agent", "task", "reward", "rule", "detail", "confidence",
@@ -146,7 +147,8 @@ def _rules(rules: pl.DataFrame) -> None:
             "A finding that holds as often in good traces explains nothing. Explained: 1 - P(bad without it) / P(bad "
             "with it), with its 95 % interval; predictive, not causal."
         )
-        st.dataframe(
+        export.table(
+            "rules of failures",
             rules.select(
                 "agent", pl.col("axis").replace(TITLES).alias("cause"), "rule", "subject",
                 (pl.col("bad") / pl.col("bad_traces")).alias("in bad"),

@@ -46,7 +46,7 @@ def intervals(frame: pl.DataFrame, theme: Theme, *, axis: str, highest: float | 
 def _style(figure: go.Figure, theme: Theme, *, height: int) -> None:
     figure.update_layout(
         height=height, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest", dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        **theme.layout,
     )  # fmt: skip
     figure.update_xaxes(showgrid=False, fixedrange=True, zeroline=False, tickfont={"color": theme.muted, "size": 11})
     figure.update_yaxes(fixedrange=True, zeroline=False, automargin=True, tickfont={"color": theme.muted, "size": 11})

@@ -8,11 +8,12 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data, runtime
+from dashboard.access import offer
 from dashboard.learn import figures, tables
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.rubric_editor import editor
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.judges import publish
@@ -149,13 +150,14 @@ def _spent(column: Any, label: str, value: str, limit: str, part: float, whole: 
 
 
 def _use_table(use: pl.DataFrame) -> None:
-    st.dataframe(
+    export.table(
+        "use of the model",
         use.rename({"cost_usd": "cost", "seconds": "mean seconds"}), hide_index=True, height=tables.height(use.height),
         column_config=fmt.columns({
             "cost": st.column_config.NumberColumn(format="$%.4f", help="What could not be known counts in full"),
             "mean seconds": st.column_config.NumberColumn(format="%.1f", help="Of answers that were not in the cache"),
             "failed": st.column_config.NumberColumn(help="Refused, malformed, cut off, rejected or without answer"),
-            "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "latest": st.column_config.DatetimeColumn("latest (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
         }),
         alt="Questions to the model in the last 30 days by purpose",
     )  # fmt: skip
@@ -177,15 +179,15 @@ def _rubric_table(known: list[Rubric], progress: pl.DataFrame) -> None:
             }
         )  # fmt: skip
     frame = pl.DataFrame(rows, schema_overrides={"latest": pl.Datetime("us", "UTC")}, infer_schema_length=None)
-    st.dataframe(
-        frame, hide_index=True, height=tables.height(frame.height),
+    export.table(
+        "rubrics", frame, hide_index=True, height=tables.height(frame.height),
         column_config=fmt.columns({
             "share": st.column_config.NumberColumn(format="percent", help="To be judged, where there is room"),
             "no verdict": st.column_config.NumberColumn(help="Refused, malformed, cut off, or without any text"),
             "no quote": st.column_config.NumberColumn(
                 help="The quote that the model gave does not stand in what it judged, and was dropped"
             ),
-            "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "latest": st.column_config.DatetimeColumn("latest (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
         }),
         alt=f"{frame.height} rubrics",
     )  # fmt: skip
@@ -200,7 +202,7 @@ def _to_label(rubric: Rubric, row: dict[str, Any]) -> None:
         text.line((row["output"] or "")[:500])
         with st.container(horizontal=True):
             for name, value, icon in (("Good", 1.0, ":material/thumb_up:"), ("Bad", 0.0, ":material/thumb_down:")):
-                st.button(
+                offer.button(
                     name, key=f"label_{name.lower()}_{rubric.rubric}_{trace_id}", icon=icon, on_click=_label,
                     args=(rubric, trace_id, value, row["label_probability"]),
                 )  # fmt: skip
@@ -228,8 +230,8 @@ def _quality_table(frame: pl.DataFrame) -> None:
             found = quality(frame, gold, "hard" if part == "hard" else "all")
             if found.n:
                 rows.append(_quality_row(found))
-    st.dataframe(
-        pl.DataFrame(rows), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "quality of the judge", pl.DataFrame(rows), hide_index=True, height=tables.height(len(rows)),
         column_config={
             "sensitivity": st.column_config.TextColumn(help="Of what is good by the label, the share it calls good"),
             "specificity": st.column_config.TextColumn(help="Of what is bad by the label, the share it calls bad"),

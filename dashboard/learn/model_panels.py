@@ -6,10 +6,11 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data, runtime
+from dashboard.access import offer
 from dashboard.learn import calibration_panels, figures, tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 from store import reward_versions
@@ -39,10 +40,10 @@ def versions(theme: Theme) -> None:
         help="Whose traces the prediction has not seen: other people's and other tasks' traces alone went into it.",
     )  # fmt: skip
     table = _side_by_side(listed, measured.filter(pl.col("held_out") == str(held_out)))
-    st.dataframe(
-        table, hide_index=True, height=tables.height(table.height),
+    export.table(
+        "versions on held out data", table, hide_index=True, height=tables.height(table.height),
         column_config=fmt.columns({
-            "fitted": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "fitted": st.column_config.DatetimeColumn("fitted (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             **{name: st.column_config.TextColumn(help=_HELP[key]) for key, name in _METRICS.items()},
         }),
         alt=f"{table.height} versions of the reward model with their metrics on held-out {held_out}",
@@ -98,7 +99,8 @@ def feature_weights(reward_model_id: int, theme: Theme) -> None:
         "of reward at a reward of .5. Numbers are in standard deviations from what the agent usually does."
     )
     with st.expander(f"All {enough.height:,} weights as a table"):
-        st.dataframe(
+        export.table(
+            "feature weights",
             enough.select("feature", "kind", "weight", "sd", pl.col("traces").alias("n"), "share"), hide_index=True,
             height=tables.height(enough.height),
             column_config={
@@ -137,8 +139,8 @@ def arm_by_segment(reward_model_id: int, agents: tuple[str, ...] = ()) -> None:
         cell=pl.Series("cell", cell, pl.String), segment=pl.col("segment").fill_null("no segment stated")
     ).pivot("segment", index=["agent", "arm"], values="cell")
     wide = wide.with_columns(pl.exclude("agent", "arm").fill_null(few))
-    st.dataframe(
-        wide, hide_index=True, height=tables.height(wide.height),
+    export.table(
+        "arms by segment", wide, hide_index=True, height=tables.height(wide.height),
         alt=f"Mean reward of {wide.height} arms in {max(wide.width - 2, 0)} segments",
     )  # fmt: skip
     st.caption(
@@ -174,7 +176,8 @@ def stated_weights(scopes: pl.DataFrame) -> None:
     if held.is_empty():
         st.caption("No weight is set: what people state and what they do count as their signals warrant (.5).")
     else:
-        st.dataframe(
+        export.table(
+            "stated against revealed",
             held.select(
                 pl.col("agent").fill_null("all agents"), pl.col("segment").fill_null("all segments"), "weight",
                 "reason", pl.col("set_by").alias("by"), pl.col("set_at").alias("set"),
@@ -184,7 +187,7 @@ def stated_weights(scopes: pl.DataFrame) -> None:
                 "weight": st.column_config.ProgressColumn(
                     "stated against revealed", format="%.2f", max_value=1.0, help="1: only what people state"
                 ),
-                "set": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+                "set": st.column_config.DatetimeColumn("set (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
             }),
             alt=f"{held.height} weights between stated and revealed preferences",
         )  # fmt: skip
@@ -196,7 +199,7 @@ def stated_weights(scopes: pl.DataFrame) -> None:
         st.selectbox("Segment", range(len(segments)), format_func=lambda at: segments[at], key="stated_segment")
         st.slider("What people state (1) against what they do (0)", 0.0, 1.0, 0.5, 0.05, key="stated_weight")
         st.text_input("Why?", key="stated_reason", placeholder="It is kept in the audit log.")
-        st.form_submit_button(
+        offer.submit(
             "Set", type="primary", key="stated_set", on_click=_set_weight, args=(tuple(agents), tuple(segments))
         )
     st.caption("A weight takes effect with the next fit, where a segment has evidence of both sides.")
@@ -259,7 +262,7 @@ def _activate_form(waiting: pl.DataFrame) -> None:
         st.selectbox("Version", ids, key="activate_version")
         st.text_input("Why?", key="activate_reason", placeholder="It is kept in the audit log.")
         st.checkbox("Rewards of all traces, and what is learned from them, change at once", key="activate_confirmed")
-        st.form_submit_button("Put in use", type="primary", key="activate", on_click=_activate)
+        offer.submit("Put in use", type="primary", key="activate", on_click=_activate)
 
 
 def _activate() -> None:

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn import figures, tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from store import preferences
 
@@ -91,8 +91,8 @@ def segments(run: dict[str, Any]) -> None:
             low, high = (weight - _Z95 * sd) / unit, (weight + _Z95 * sd) / unit
             row[text.one_line(feature, 40)] = f"{weight / unit:+.2f} ({low:+.2f} to {high:+.2f})"
         rows.append({**row, "lists": own["n"][0]})
-    st.dataframe(
-        pl.DataFrame(rows), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "preferences by segment", pl.DataFrame(rows), hide_index=True, height=tables.height(len(rows)),
         alt=f"Weights of {len(features)} features in {len(rows)} segments with 95 % intervals",
     )  # fmt: skip
     st.caption("1 is what the anchor feature weighs for everyone; segments come from `segment` in traces' metadata.")
@@ -112,8 +112,8 @@ def rankings(agents: tuple[str, ...] = ()) -> None:
         )
         return
     rows = [_ranked(row) for row in frame.iter_rows(named=True)]
-    st.dataframe(
-        pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "rankings", pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
         column_config={
             "P(best)": st.column_config.ProgressColumn(format="%.2f", max_value=1.0),
             "against the reference": st.column_config.TextColumn(help="Difference in log odds with its 95 % interval"),
@@ -179,8 +179,8 @@ def _table(frame: pl.DataFrame) -> None:
         }
         for row in frame.iter_rows(named=True)
     ]
-    st.dataframe(
-        pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "preferences", pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
         column_config={
             name: st.column_config.NumberColumn(format="%+.3f")
             for name in ("weight", "share of direction", "sd between people")

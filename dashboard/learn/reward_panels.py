@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.learn import figures, means, tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from pipelines.stats.beta_binomial import interval
 from pipelines.stats.pass_k import pass_k
@@ -42,18 +42,25 @@ def model_card(model: dict[str, Any], parameters: dict[str, Any], versions: pl.D
         with st.expander("Parameters and earlier versions"):
             reliability = parameters.get("reliability", {})
             st.caption("Stated reliability: the share of a trace's reward that one observation takes against its task.")
-            st.dataframe(pl.DataFrame([reliability]), hide_index=True)
+            export.table("reliability of signals", pl.DataFrame([reliability]), hide_index=True)
             left_out = parameters.get("excluded", {})
             if left_out:
                 st.caption("Signals left out of the fit, by reason")
-                st.dataframe(
-                    pl.DataFrame({"reason": list(left_out), "signals": list(left_out.values())}), hide_index=True
+                export.table(
+                    "signals left out",
+                    pl.DataFrame({"reason": list(left_out), "signals": list(left_out.values())}),
+                    hide_index=True,
                 )
-            st.dataframe(
+            export.table(
+                "versions of the reward model",
                 versions.drop("parameters", "data_version", "method").rename({"reward_model_id": "version"}),
                 hide_index=True, height=tables.height(versions.height),
                 column_config=fmt.columns(
-                    {"fitted_at": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC")}
+                    {
+                        "fitted_at": st.column_config.DatetimeColumn(
+                            "fitted (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"
+                        )
+                    }
                 ),
             )  # fmt: skip
 
@@ -79,7 +86,8 @@ def arms(frame: pl.DataFrame, theme: Theme) -> None:
 
 def coverage(frame: pl.DataFrame) -> None:
     """How much of the traffic each kind of signal says something about."""
-    st.dataframe(
+    export.table(
+        "coverage of signals",
         frame.select(
             "kind", "signals", "traces", "share", pl.col("mean").alias("mean value"), "solicited", "unlinked",
             pl.col("with_value").alias("with a value"), "latest",
@@ -92,9 +100,17 @@ def coverage(frame: pl.DataFrame) -> None:
             "mean value": st.column_config.NumberColumn(
                 format="%.3f", help="Of values from 0 to 1, as they came: volunteered feedback is not representative"
             ),
-            "unlinked": st.column_config.NumberColumn(help="Signals whose trace is not in the store"),
-            "solicited": st.column_config.NumberColumn(help="Asked for at random, not volunteered"),
-            "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            **{
+                name: st.column_config.NumberColumn(format="localized")
+                for name in ("signals", "traces", "with a value")
+            },
+            "unlinked": st.column_config.NumberColumn(
+                format="localized", help="Signals whose trace is not in the store"
+            ),
+            "solicited": st.column_config.NumberColumn(
+                format="localized", help="Asked for at random, not volunteered"
+            ),
+            "latest": st.column_config.DatetimeColumn("latest (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
         }),
         alt=f"Coverage of {frame.height} kinds of signal",
     )  # fmt: skip
@@ -124,8 +140,8 @@ def pass_table(outcomes: pl.DataFrame) -> None:
             "least twice.",
         )
         return
-    st.dataframe(
-        pl.DataFrame(rows), hide_index=True,
+    export.table(
+        "pass k", pl.DataFrame(rows), hide_index=True,
         column_config={"mean outcome": st.column_config.NumberColumn(format="%.3f")},
         alt="pass^k per agent with intervals over tasks",
     )  # fmt: skip
@@ -142,7 +158,8 @@ def lowest_tasks(cells: pl.DataFrame, *, shown: int = 50) -> None:
         return
     worst = cells.head(shown)
     lower, upper = interval(worst["mean"].to_numpy(), worst["sd"].to_numpy())
-    st.dataframe(
+    export.table(
+        "lowest tasks",
         worst.select(
             "agent", pl.col("task").fill_null("no task stated"), "mean",
             pl.Series("interval", [f"{low:.2f} to {high:.2f}" for low, high in zip(lower, upper, strict=True)]),
@@ -175,7 +192,8 @@ def _means(frame: pl.DataFrame, theme: Theme, *, label: str, key: str, noun: str
     if few.height > 10:
         st.caption(f"{few.height - 10} more {noun} have too few traces with signals.")
     with st.expander("As a table"):
-        st.dataframe(
+        export.table(
+            f"rewards of {noun}",
             frame.select(
                 *(["agent", "arm"] if label == "label" else ["agent"]), "mean", "lower", "upper", "n", "traces", "users"
             ),

@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 import streamlit as st
 
 from dashboard import runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
 from dashboard.ui import text
@@ -49,7 +50,7 @@ def editor(setup: ModelSetup | None) -> None:
             st.form_submit_button(
                 "Preview", key=f"{key}_preview", icon=":material/visibility:", on_click=_preview, args=(key, rubric)
             )
-            st.form_submit_button(
+            offer.submit(
                 "Create" if rubric is None else "Save as a new version", key=f"{key}_save", type="primary",
                 icon=":material/save:", on_click=_save, args=(key, rubric),
             )  # fmt: skip
@@ -57,7 +58,7 @@ def editor(setup: ModelSetup | None) -> None:
     if rubric is not None and rubric.active:
         with st.popover("Retire it", icon=":material/archive:"):
             st.caption("Nothing more is judged by it. Its verdicts stay, and so does its text.")
-            st.button("Retire this rubric", key=f"{key}_retire", type="primary", on_click=_retire, args=(rubric,))
+            offer.button("Retire this rubric", key=f"{key}_retire", type="primary", on_click=_retire, args=(rubric,))
 
 
 def _fields(key: str, shown: Rubric, *, new: bool) -> None:

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn import tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from pipelines.rewards.measurement import sensitivity
 from pipelines.stats.proportion import wilson_interval
@@ -33,8 +33,8 @@ def volunteered(agents: tuple[str, ...], theme: Theme) -> None:
             "Thumbs of people are compared here with those that were asked for at random: the unhappy speak up more.",
         )
         return
-    st.dataframe(
-        pl.DataFrame([_row(row) for row in frame.iter_rows(named=True)]), hide_index=True,
+    export.table(
+        "volunteered and solicited", pl.DataFrame([_row(row) for row in frame.iter_rows(named=True)]), hide_index=True,
         height=tables.height(frame.height), alt=f"Volunteered and solicited thumbs of {frame.height} agents",
     )  # fmt: skip
     drawn = frame.filter(pl.col("volunteered") >= fmt.MINIMUM_RATE).head(_SHOWN_AGENTS)
@@ -77,8 +77,7 @@ def curve(frame: pl.DataFrame, theme: Theme) -> go.Figure:
                 hovertemplate=f"asked at random: %{{y:.0%}}, n {row['solicited']:,}<extra>{name}</extra>",
             )  # fmt: skip
     figure.update_layout(
-        height=320, margin={"l": 8, "r": 8, "t": 8, "b": 8}, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text, "size": 12}, legend={"orientation": "h", "y": -0.25},
+        height=320, margin={"l": 8, "r": 8, "t": 8, "b": 8}, **theme.layout, legend={"orientation": "h", "y": -0.25},
     )  # fmt: skip
     figure.update_xaxes(
         title_text="rho: how often the satisfied speak up, per dissatisfied", type="log", autorange="reversed",
@@ -99,7 +98,8 @@ def loadings(reward_model_id: int, agents: tuple[str, ...]) -> None:
             "This version weighs signals by stated reliabilities. The measurement model comes with the next fit.",
         )
         return
-    st.dataframe(
+    export.table(
+        "loadings of signals",
         frame.select(
             pl.col("agent").fill_null("no agent stated"), "kind", pl.col("name").fill_null(""), "signals", "users",
             _limited(frame, "loading"), _limited(frame, "intercept"),

@@ -10,8 +10,8 @@ import streamlit as st
 from dashboard import charts, data
 from dashboard.feel.glossary import meaning
 from dashboard.learn import figures, tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from store import transition_models, transitions
 
@@ -91,7 +91,12 @@ def reliability(bands: pl.DataFrame, theme: Theme) -> None:
                 st.caption(f"{show_value(row['lower'])} to {show_value(row['upper'])}")
     arms = bands.filter(pl.col("arm").is_not_null())
     if arms.height:
-        st.dataframe(_arm_table(arms), hide_index=True, alt=f"Reliability of {arms['arm'].n_unique()} arms")
+        export.table(
+            "reliability of arms",
+            _arm_table(arms),
+            hide_index=True,
+            alt=f"Reliability of {arms['arm'].n_unique()} arms",
+        )
         st.caption("Arms: predictive, not causal, unless they were assigned at random.")
     st.caption(
         f"Absorbing Markov chain, 500 draws from its posterior, n {overall['traces'][0]:,} traces; model-based. "
@@ -136,7 +141,8 @@ def surprising_transitions(known: pl.DataFrame, moves: pl.DataFrame, kappa: floa
     if table.is_empty():
         states.nothing("No surprising transition", "Every transition is as common as its state lets expect.")
         return
-    st.dataframe(
+    export.table(
+        "surprising transitions",
         table.select("after", "then", "p", "z", "n", pl.col("total").alias("of")), hide_index=True,
         height=tables.height(table.height),
         column_config={
@@ -156,7 +162,8 @@ def surprising_traces(frame: pl.DataFrame, traces: int) -> None:
     if frame.is_empty():
         states.nothing("No p-values yet", "A trace is compared with at least 20 others of the last 30 days.")
         return
-    st.dataframe(
+    export.table(
+        "surprising traces",
         frame.select(
             pl.col("trace_id").alias("trace"), pl.col("p_value").alias("p"), pl.col("mean_z").alias("mean z"),
             pl.col("transitions").alias("n"), pl.col("compared").alias("among"),
@@ -191,7 +198,8 @@ def learning(known: pl.DataFrame, curve: list[dict[str, Any]]) -> None:
         # Of a handful of held-out steps all may gain the same, which is no certainty.
         enough = (pl.col("progress_n") >= fmt.MINIMUM_RATE) & pl.col("progress_se").is_not_null()
         limits = pl.when(enough).then(pl.format("{} to {}", *ends)).otherwise(pl.lit("not enough data"))
-        st.dataframe(
+        export.table(
+            "learning progress",
             table.select(
                 pl.col("label").alias("state"), pl.col("progress").alias("learned"),
                 limits.alias("95 % interval"),
@@ -245,7 +253,7 @@ def weights(found: pl.DataFrame, theme: Theme) -> None:
                 alt=f"{drawn.height} feature weights with 95 % intervals",
             )  # fmt: skip
         else:
-            st.dataframe(own.select("feature", "weight", "n"), hide_index=True)
+            export.table(f"weights by {method}", own.select("feature", "weight", "n"), hide_index=True)
             st.caption("No intervals: too few users.")
         tested = own.filter(pl.col("q_value") <= 0.05)
         if own["q_value"].null_count() < own.height:

@@ -7,8 +7,8 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from store import hacking_watch
 
 __all__ = ["show"]
@@ -88,8 +88,8 @@ def _table(found: pl.DataFrame) -> None:
         }
         for row in found.iter_rows(named=True)
     ]  # fmt: skip
-    st.dataframe(
-        pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "hacking watch", pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
         column_config={
             "difference": st.column_config.NumberColumn(format="%+.3f", help="Candidate minus baseline"),
             "limits": st.column_config.TextColumn("limits", help="One-sided, valid at every look"),
@@ -115,8 +115,8 @@ def _composites(parameters: dict[str, Any], agents: tuple[str, ...]) -> None:
                 value["measures"], value["weights"], value["shares"], value["capped"], strict=True
             )
         ]
-        st.dataframe(
-            pl.DataFrame(rows), hide_index=True,
+        export.table(
+            "composites", pl.DataFrame(rows), hide_index=True,
             column_config={
                 "weight": st.column_config.NumberColumn(format="%.3f", help="Of the proxy in its standard deviations"),
                 "share": st.column_config.NumberColumn("share of the variance", format="percent"),

@@ -7,8 +7,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn import figures, tables
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from store import signal_yield
@@ -80,8 +80,8 @@ def _table(measured: pl.DataFrame) -> None:
         }
         for row in measured.iter_rows(named=True)
     ]  # fmt: skip
-    st.dataframe(
-        pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
+    export.table(
+        "signal yield", pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=tables.height(len(rows)),
         column_config={
             "bits": st.column_config.NumberColumn("bits per episode", format="%.4f", help="Silence included"),
             "interval": st.column_config.TextColumn("95 % interval"),

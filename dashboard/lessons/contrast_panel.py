@@ -8,8 +8,8 @@ import streamlit as st
 from dashboard import data
 from dashboard.learn import tables
 from dashboard.lessons.words import titles
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import markdown_safe, one_line
 from store import contrasts
 from store.frames import each
@@ -94,7 +94,8 @@ def _groups(frame: pl.DataFrame, held: int) -> None:
         pl.Series("they part at", [_parting(row) for row in frame.iter_rows(named=True)], dtype=pl.String),
         *([pl.col("escalate").alias("for a person")] if frame["escalate"].null_count() < frame.height else []),
     )  # fmt: skip
-    event: Any = st.dataframe(
+    event: Any = export.table(
+        "tasks with mixed outcomes",
         shown, hide_index=True, height=tables.height(shown.height), key="contrast_groups", on_select="rerun",
         selection_mode="single-row", alt=f"{shown.height} tasks with mixed outcomes, the most valuable first",
         placeholder="",
@@ -160,7 +161,8 @@ def _patterns(frame: pl.DataFrame, held: int) -> None:
         ),
     )  # fmt: skip
     shown = shown.drop([name for name in ("explained by", "lesson") if shown[name].null_count() == shown.height])
-    st.dataframe(
+    export.table(
+        "step patterns",
         shown, hide_index=True, height=tables.height(shown.height), alt=f"{shown.height} tested step patterns",
         placeholder="",
         column_config={

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons import editing
 from dashboard.lessons.findings import standing
@@ -34,12 +35,12 @@ def decision(lesson: dict[str, Any], ids: list[str], place: int) -> None:
     rules = data.query(lesson_settings.of, lesson["agent"])
     why_not = f"Lint blocks it: {fmt.plural(blocked, 'finding')} to edit away or override" if blocked else None
     with st.container(horizontal=True):
-        st.button(
+        offer.button(
             "Approve as canary", key="approve", type="primary", icon=":material/check:", shortcut="A",
             disabled=bool(blocked), on_click=_approve, args=(lesson, following, "canary"),
             help=why_not or f"Served, and withheld from {fmt.percent(rules.canary_holdout)} of decisions to compare.",
         )  # fmt: skip
-        st.button(
+        offer.button(
             "Active", key="approve_active", icon=":material/done_all:", shortcut="Shift+A", disabled=bool(blocked),
             on_click=_approve, args=(lesson, following, "active"),
             help=why_not or f"Served, and withheld from {fmt.percent(rules.active_holdout)} of decisions to compare.",
@@ -47,7 +48,7 @@ def decision(lesson: dict[str, Any], ids: list[str], place: int) -> None:
         for label, action, icon, shortcut in (
             ("Edit", "edit", "edit", "E"), ("Send back", "send_back", "undo", "B"), ("Reject", "reject", "close", "X"),
         ):  # fmt: skip
-            st.button(
+            offer.button(
                 label, key=action, icon=f":material/{icon}:", shortcut=shortcut, on_click=_open,
                 args=(action, lesson["lesson_id"]),
             )  # fmt: skip
@@ -78,7 +79,7 @@ def _reason_form(lesson: dict[str, Any], action: str, following: str) -> None:
     with st.form(f"{action}_form"):
         st.text_area(question, key=f"{action}_reason", max_chars=MAX_CHARACTERS, placeholder=hint)
         with st.container(horizontal=True):
-            st.form_submit_button(
+            offer.submit(
                 "Send back" if action == "send_back" else "Reject", type="primary", key=f"{action}_confirm",
                 on_click=_with_reason, args=(lesson, action, following),
             )  # fmt: skip

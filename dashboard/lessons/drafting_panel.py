@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import data, runtime
 from dashboard.learn import tables
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, clean, markdown_safe, one_line
 from pipelines.lessons.drafting.preview import Preview, preview
@@ -81,7 +82,8 @@ def _record(agents: tuple[str, ...]) -> None:
         f"The latest {fmt.plural(frame.height, 'question')}"
         + (f", {failed} of which ended without a draft for the reason named." if failed else ".")
     )
-    st.dataframe(
+    export.table(
+        "questions to the model",
         frame.select(
             pl.col("asked_at").alias("asked"), "status",
             each(frame["message"], lambda text: one_line(text, 300), pl.String).alias("what came"),

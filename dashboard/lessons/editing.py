@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import streamlit as st
 
 from dashboard import runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import report
 from dashboard.lessons.words import FIELDS, TITLE_CHARACTERS
@@ -54,7 +55,7 @@ def form(lesson: dict[str, Any], close: Callable[[], None]) -> None:
         else:
             st.caption("Leave a field to see what changes. The earlier text stays in the history.")
         with st.container(horizontal=True):
-            st.button(
+            offer.button(
                 "Save as a new version", type="primary", icon=":material/save:", key="edit_confirm",
                 shortcut="Ctrl+S", on_click=_save, args=(lesson, close),
             )  # fmt: skip

@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
 from dashboard.ui.text import clean, line, one_line
@@ -49,6 +50,7 @@ def findings_panel(lesson: dict[str, Any]) -> None:
     if found.is_empty():
         read = data.query(lesson_lint.checked_at, identity, version)
         st.caption("Lint found nothing." if read else "Lint has not read this text yet; approving reads it first.")
+        _compared(identity, version)
         return
     blocks = found.filter(severity="block").height
     st.caption(
@@ -58,6 +60,15 @@ def findings_panel(lesson: dict[str, Any]) -> None:
     for place, row in enumerate(found.iter_rows(named=True)):
         by = passed.filter((pl.col("rule") == row["rule"]) & pl.col("excerpt").eq_missing(pl.lit(row["excerpt"])))
         _finding(lesson, row, by.to_dicts(), place)
+    _compared(identity, version)
+
+
+def _compared(lesson_id: str, version: int) -> None:
+    """By which method near duplicates were looked for, where that is not the one that was asked for with the reason."""
+    how = data.query(lesson_lint.compared, lesson_id, version)
+    if how is not None:
+        told = f" {one_line(how.reason, 400)}" if how.reason else ""
+        st.text(f"Other lessons were compared by {how.method}.{told}")
 
 
 def _finding(lesson: dict[str, Any], row: dict[str, Any], passed: list[dict[str, Any]], place: int) -> None:
@@ -83,7 +94,7 @@ def _override(lesson: dict[str, Any], row: dict[str, Any], place: int) -> None:
         st.text_area(
             "Why does it not stand in the way?", key=f"override_reason_{place}", max_chars=MAX_REASON, height=90
         )
-        st.form_submit_button(
+        offer.submit(
             "Override this finding", type="primary", key=f"override_{place}", on_click=_overridden,
             args=(lesson["lesson_id"], lesson["version"], row["rule"], row["excerpt"], place),
         )  # fmt: skip

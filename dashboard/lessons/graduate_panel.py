@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons import trial_panel
 from dashboard.ui import format as fmt
@@ -65,7 +66,7 @@ def _lessons(found: list[Standing]) -> None:
                 "Traces of users who opted out (learning_opt_out, or never explored) are left out; what names a person "
                 f"or a case becomes a placeholder. At most {_MOST:,} conversations; more by: graduate export."
             )
-            st.button(
+            offer.button(
                 "Make training data", key=f"graduate_export_{agent}", icon=":material/dataset:", on_click=_make,
                 args=(agent,), type="primary",
             )  # fmt: skip
@@ -113,7 +114,7 @@ def _proposal(number: int, able: list[str]) -> None:
         st.number_input("Epochs", 1, 50, tuning.EPOCHS, key=f"tune_epochs_{number}")
         st.number_input("US dollars per million trained tokens", 0.0, key=f"tune_price_{number}")
         st.caption("Nothing is sent before an operator approves it.")
-        st.form_submit_button("Propose", type="primary", key=f"tune_go_{number}", on_click=_propose, args=(number,))
+        offer.submit("Propose", type="primary", key=f"tune_go_{number}", on_click=_propose, args=(number,))
 
 
 def _job(row: dict[str, Any]) -> None:
@@ -134,15 +135,13 @@ def _job(row: dict[str, Any]) -> None:
         if row["state"] != "proposed":
             return
         with st.container(horizontal=True):
-            st.button(
+            offer.button(
                 "Approve and send", key=f"tune_approve_{number}", icon=":material/check:", type="primary",
                 on_click=_approve, args=(number,), help="Takes the cost from the model's daily budget",
             )  # fmt: skip
             with st.popover("Decline", icon=":material/close:"), st.form(f"tune_no_{number}", border=False):
                 st.text_area("Why?", key=f"tune_reason_{number}", max_chars=1_000)
-                st.form_submit_button(
-                    "Decline", type="primary", key=f"tune_decline_{number}", on_click=_decline, args=(number,)
-                )
+                offer.submit("Decline", type="primary", key=f"tune_decline_{number}", on_click=_decline, args=(number,))
 
 
 def _make(agent: str) -> None:

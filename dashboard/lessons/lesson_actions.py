@@ -6,6 +6,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons import editing
 from dashboard.lessons.findings import standing
@@ -39,14 +40,16 @@ def panel(lesson: dict[str, Any]) -> None:
             if _offered(action, lesson):
                 _form(lesson, action, label, icon, says, needs)
         if lesson["state"] in ALLOWED["edit"]:
-            st.button("Edit", key="library_edit", icon=":material/edit:", on_click=_open, args=(lesson["lesson_id"],))
+            offer.button(
+                "Edit", key="library_edit", icon=":material/edit:", on_click=_open, args=(lesson["lesson_id"],)
+            )
     if st.session_state.get(_OPEN) == lesson["lesson_id"]:
         editing.form(lesson, _close)
 
 
 def undo_button(lesson_id: str, sequence: int) -> None:
     """Take back the last review of the lesson."""
-    st.button(
+    offer.button(
         "Undo the last review", key="undo_review", icon=":material/undo:", on_click=_undo, args=(lesson_id, sequence)
     )
 
@@ -65,7 +68,7 @@ def _form(lesson: dict[str, Any], action: str, label: str, icon: str, says: str,
     with st.popover(label, icon=f":material/{icon}:"), st.form(f"{action}_form", border=False):
         st.caption("Lint blocks it: edit the text or override what it found." if blocked else says)
         st.text_area("Why?" if needs else "Why? (optional)", key=f"{action}_reason", max_chars=MAX_CHARACTERS)
-        st.form_submit_button(
+        offer.submit(
             label, type="primary", icon=f":material/{icon}:", key=f"{action}_confirm", disabled=blocked,
             on_click=_do, args=(lesson, action),
         )  # fmt: skip

@@ -196,7 +196,8 @@ def _decisions(lesson_id: str) -> None:
     if rows.is_empty():
         return
     with st.expander(f"The latest {rows.height} decisions that could have served it"):
-        st.dataframe(
+        export.table(
+            "decisions of a lesson",
             rows.select(
                 pl.col("decided_at").alias("decided"), "status", pl.col("served_probability").alias("probability"),
                 pl.col("match"), pl.col("playbook_version").alias("playbook"), pl.col("decision_id").alias("decision"),

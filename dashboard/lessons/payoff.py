@@ -91,14 +91,15 @@ def of_lesson(lesson_id: str) -> None:
     for row in top.iter_rows(named=True):
         st.markdown(f"**{row['verdict'].capitalize()}**")
         st.text(f"{one_line(row['agent'], 60)}, version {row['version']}: {sentence(row)}.")
-    st.dataframe(
-        _measured(frame), hide_index=True, height=tables.height(frame.height), placeholder="",
+    export.table(
+        "payoff of a lesson", _measured(frame), hide_index=True, height=tables.height(frame.height), placeholder="",
         column_config={**_COLUMNS, "effect": _WITH_INTERVAL}, alt=f"{frame.height} measurements of the lesson",
     )  # fmt: skip
     past = data.query(payoffs.history, lesson_id).filter(pl.col("measure") == "outcome")
     if past["found_at"].n_unique() > 1:
         with st.expander(f"Earlier measurements ({past.height:,})"):
-            st.dataframe(
+            export.table(
+                "earlier payoffs",
                 pl.DataFrame(
                     [
                         {"measured": row["found_at"], "version": row["version"], "estimator": row["estimator"],

@@ -7,13 +7,14 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.feel.glossary import meaning
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import PAST, playbooks_now
 from dashboard.lessons.words import titles
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import block, clean, markdown_safe, one_line
 from pipelines.lessons import review
 from store import lesson_settings, playbooks
@@ -87,7 +88,7 @@ def _now(held: Playbook) -> None:
 def _switches(agent: str, held: Playbook, everything_off: bool) -> None:
     with st.container(horizontal=True):
         if held.settings.pinned is not None:
-            st.button(
+            offer.button(
                 "Unpin: serve what is approved now", key="unpin", icon=":material/keep_off:", on_click=_unpin,
                 args=(agent,),
             )  # fmt: skip
@@ -99,23 +100,29 @@ def _switches(agent: str, held: Playbook, everything_off: bool) -> None:
 def _kill_button(agent: str, name: str, off: bool) -> None:
     mark = "all" if agent == EVERY_AGENT else "agent"
     if off:
-        st.button(
-            f"Serve {name} again", key=f"restore_{mark}", icon=":material/power:", on_click=_restore, args=(agent,)
+        offer.button(
+            f"Serve {name} again",
+            role="admin",
+            key=f"restore_{mark}",
+            icon=":material/power:",
+            on_click=_restore,
+            args=(agent,),
         )
         return
     with st.popover(f"Stop serving {name}", icon=":material/power_off:"), st.form(f"kill_form_{mark}", border=False):
         st.caption("At once, and until it is taken back. Lessons keep their states; the audit log keeps the reason.")
         st.text_area("Why?", key=f"kill_reason_{mark}", max_chars=1_000)
-        st.form_submit_button(
+        offer.submit(
             f"Stop serving {name}", type="primary", icon=":material/power_off:", key=f"kill_{mark}", on_click=_kill,
-            args=(agent, mark),
+            role="admin", args=(agent, mark),
         )  # fmt: skip
 
 
 def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
     st.subheader("Versions", anchor=False, help=meaning("playbook"))
     names = titles()
-    st.dataframe(
+    export.table(
+        "playbook versions",
         versions.select(
             "version",
             pl.col("created_at").alias("written"),
@@ -150,7 +157,7 @@ def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
     else:
         st.caption("The two versions read the same.")
     if before not in (held.version, held.settings.pinned):
-        st.button(
+        offer.button(
             f"Go back to version {before}", key="pin", icon=":material/history:", on_click=_pin, args=(agent, before),
             help="Serves exactly its lessons and texts until it is unpinned, but for what was paused or demoted since.",
         )  # fmt: skip

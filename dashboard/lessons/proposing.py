@@ -6,6 +6,7 @@ from typing import Final
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.words import FIELDS, TITLE_CHARACTERS
 from dashboard.ui.text import one_line
@@ -26,7 +27,7 @@ _HINTS: Final = {
 
 def button(agents: Sequence[str]) -> None:
     """A button that opens the form."""
-    if st.button("Write a lesson", key="write_lesson", icon=":material/edit_note:"):
+    if offer.button("Write a lesson", key="write_lesson", icon=":material/edit_note:"):
         _dialog(tuple(agents))
 
 
@@ -50,7 +51,7 @@ def _dialog(agents: tuple[str, ...]) -> None:
         task.text_input("Task", key="write_task", placeholder="any")
         segment.text_input("Segment", key="write_segment", placeholder="any")
         st.caption("It waits in Review, is checked like any other lesson, and is measured once it is served.")
-        st.form_submit_button("Propose", type="primary", icon=":material/send:", key="write_confirm", on_click=_propose)
+        offer.submit("Propose", type="primary", icon=":material/send:", key="write_confirm", on_click=_propose)
 
 
 def _propose() -> None:

@@ -44,7 +44,7 @@ def evidence_panel(lesson_id: str) -> None:
         chosen_good = _head(good, first_good, "good", lesson_id, held)
     with right:
         chosen_bad = _head(bad, first_bad, "bad", lesson_id, held)
-    trace_ids = [chosen_good["trace_id"], chosen_bad["trace_id"]]
+    trace_ids = (chosen_good["trace_id"], chosen_bad["trace_id"])
     acted = actions(data.query(lessons.steps, trace_ids, ACTION_KINDS))
     steps = align(_steps(acted, trace_ids[0]), _steps(acted, trace_ids[1]))
     if not steps:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
@@ -56,7 +57,7 @@ def panel(agents: list[str]) -> None:
             key=f"rules_token_budget_{mark}", placeholder=f"{held.token_budget:,}",
         )  # fmt: skip
         st.caption("What is left empty is as for every agent, or the default.")
-        st.form_submit_button(
+        offer.submit(
             "Save", type="primary", icon=":material/save:", key="rules_save", on_click=_save, args=(agent, mark)
         )
 

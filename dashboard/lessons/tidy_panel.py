@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.access.actor import permit
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.words import titles
@@ -81,18 +82,18 @@ def _proposal(row: dict[str, Any], names: dict[str, str]) -> None:
         if held is not None:
             _preview(held)
         with st.container(horizontal=True):
-            st.button(
+            offer.button(
                 "Preview", key=f"tidy_preview_{identity}", icon=":material/visibility:", on_click=_look,
                 args=(identity,), type="secondary" if held else "primary",
             )  # fmt: skip
-            st.button(
+            offer.button(
                 "Approve", key=f"tidy_approve_{identity}", icon=":material/check:", disabled=held is None,
                 on_click=_approve, args=(identity,), type="primary" if held else "secondary",
                 help=None if held else "Preview first",
             )  # fmt: skip
             with st.popover("Decline", icon=":material/close:"), st.form(f"tidy_form_{identity}", border=False):
                 st.text_area("Why?", key=f"tidy_reason_{identity}", max_chars=1_000)
-                st.form_submit_button(
+                offer.submit(
                     "Decline", type="primary", key=f"tidy_decline_{identity}", on_click=_decline, args=(identity,)
                 )
 
@@ -127,7 +128,9 @@ def _decided(names: dict[str, str]) -> None:
                     f" {row['kind']}{kept}, {_cause(row)}"
                 )
                 if row["state"] == "approved":
-                    st.button("Undo", key=f"tidy_undo_{row['proposal_id']}", on_click=_undo, args=(row["proposal_id"],))
+                    offer.button(
+                        "Undo", key=f"tidy_undo_{row['proposal_id']}", on_click=_undo, args=(row["proposal_id"],)
+                    )
         if done.height > _SHOWN:
             st.caption(f"The first {_SHOWN} of {done.height:,}.")
 

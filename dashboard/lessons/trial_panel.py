@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import report
 from dashboard.lessons.words import titles
@@ -58,11 +59,11 @@ def _trial(row: dict[str, Any], title: str) -> None:
             return
         with st.container(horizontal=True):
             if row["state"] in ("absorbed", "harms"):
-                st.button(
+                offer.button(
                     "Graduate", key=f"trial_graduate_{number}", icon=":material/school:", type="primary",
                     on_click=_graduate, args=(number,), help="It is served no more; this can be undone",
                 )  # fmt: skip
-            st.button(
+            offer.button(
                 "End the trial", key=f"trial_end_{number}", icon=":material/stop:", on_click=_end, args=(number,),
                 help="It is withheld as rarely as before",
             )  # fmt: skip
@@ -82,7 +83,7 @@ def _form(measured: list[Standing]) -> None:
             key="trial_margin",
         )  # fmt: skip
         st.caption("The lesson is withheld from half of all decisions until the trial ends.")
-        st.form_submit_button("Begin", type="primary", key="trial_begin", on_click=_begin)
+        offer.submit("Begin", type="primary", key="trial_begin", on_click=_begin)
 
 
 def _begin() -> None:

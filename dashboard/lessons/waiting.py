@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.lessons.reports import PAST, report
 from dashboard.ui import format as fmt
@@ -98,7 +99,7 @@ def last_review() -> None:
                 f"Last review: {PAST.get(row['action'], row['action'])} “{one_line(lesson['title'], 70)}”, "
                 f"{clean(row['operator'])}, {fmt.relative(row['reviewed_at'], now)}"
             )
-            st.button(
+            offer.button(
                 "Undo", key="undo", icon=":material/undo:", shortcut="U", type="tertiary", on_click=_undo,
                 args=(row["lesson_id"], row["sequence"]),
             )  # fmt: skip

@@ -7,8 +7,8 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.learn import tables
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import clean, one_line
 from pipelines.lessons.serving import why
 from pipelines.lessons.serving.why import Explained
@@ -91,7 +91,8 @@ def _latest(agents: tuple[str, ...]) -> None:
         )
         return
     st.caption(f"The latest {fmt.plural(frame.height, 'decision')}. Choose one, or paste an id above.")
-    st.dataframe(
+    export.table(
+        "latest decisions",
         frame.select(
             "decided_at", pl.col("decision_id").alias("decision"), "agent", pl.col("user_id").alias("user"), "task",
             "arm",

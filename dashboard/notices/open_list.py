@@ -7,6 +7,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.notices.words import ICONS, times
 from dashboard.ui import format as fmt
@@ -56,7 +57,7 @@ def _one(row: Mapping[str, Any]) -> None:
                     f"views/{row['page']}.py", label="Open", icon=":material/open_in_new:",
                     query_params=json.loads(row["query"]),
                 )  # fmt: skip
-            st.button(
+            offer.button(
                 "Dismiss", key=f"notice_dismiss_{row['notice_id']}", icon=":material/done:", type="tertiary",
                 on_click=_dismissed, args=(row["notice_id"],),
                 help="It is seen to. If it happens again, it is a new notice.",

@@ -7,13 +7,14 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.access.actor import actor
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.tables import height
 from dashboard.notices import open_list, route_form
 from dashboard.notices.words import destination
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import line, markdown_safe, one_line
 from pipelines.notices import job
 from pipelines.notices.planning import quiet_until
@@ -58,20 +59,20 @@ def _route(held: HeldRoute) -> None:
         line(f"To {destination(route)}")
         st.caption(markdown_safe(_which(held)))
         with st.container(horizontal=True):
-            st.button(
+            offer.button(
                 "Send a test", key=f"route_test_{held.route_id}", icon=":material/send:", on_click=_tested,
-                args=(held.route_id,),
+                role="admin", args=(held.route_id,),
             )  # fmt: skip
             label, icon = ("Stop", ":material/pause:") if held.enabled else ("Resume", ":material/play_arrow:")
-            st.button(
-                label, key=f"route_switch_{held.route_id}", icon=icon, on_click=_switched,
+            offer.button(
+                label, role="admin", key=f"route_switch_{held.route_id}", icon=icon, on_click=_switched,
                 args=(held.route_id, not held.enabled),
             )  # fmt: skip
             with st.popover("Remove", icon=":material/delete:", key=f"route_remove_{held.route_id}"):
                 st.text("Nothing more is sent by it. What it delivered stays listed.")
-                st.button(
+                offer.button(
                     "Remove this route", key=f"route_removed_{held.route_id}", type="primary", on_click=_removed,
-                    args=(held.route_id,),
+                    role="admin", args=(held.route_id,),
                 )  # fmt: skip
         if actor().role == "admin":
             # The address of a webhook may be a secret.
@@ -101,7 +102,8 @@ def _deliveries() -> None:
         st.caption("Nothing was sent yet.")
         return
     table = pl.DataFrame([_delivery(row) for row in rows.iter_rows(named=True)], infer_schema_length=None)
-    st.dataframe(
+    export.table(
+        "deliveries",
         table, hide_index=True, height=height(rows.height), placeholder="", column_config=fmt.columns(_COLUMNS),
         alt=f"The latest {rows.height} deliveries of notices with their outcomes",
     )  # fmt: skip

@@ -6,6 +6,7 @@ from zoneinfo import available_timezones
 import streamlit as st
 
 from dashboard import runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.notices.words import KINDS
 from store import notice_routes
@@ -39,9 +40,9 @@ def draw(held: HeldRoute | None) -> None:
             _email(prefix, route.target if route is not None and isinstance(route.target, Email) else None)
         _which(prefix, route)
         _when(prefix, route)
-        st.form_submit_button(
+        offer.submit(
             "Add" if held is None else "Save", type="primary", icon=":material/save:", key=f"{prefix}_save",
-            on_click=_saved, args=(prefix, str(channel), None if held is None else held.route_id),
+            role="admin", on_click=_saved, args=(prefix, str(channel), None if held is None else held.route_id),
         )  # fmt: skip
 
 

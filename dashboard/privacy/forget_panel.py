@@ -8,9 +8,11 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.access.actor import Actor, Role, actor, permitting
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from pipelines.privacy import forget, user_data
@@ -55,8 +57,8 @@ def draw() -> None:
 def _preview(foreseen: Preview) -> None:
     st.caption("What would be deleted, by table:")
     held = sorted(foreseen.rows.items(), key=lambda item: -item[1])
-    st.dataframe(
-        pl.DataFrame({"table": [name for name, _ in held], "rows": [count for _, count in held]}),
+    export.table(
+        "rows that would go", pl.DataFrame({"table": [name for name, _ in held], "rows": [count for _, count in held]}),
         hide_index=True, height=tables.height(len(held)), alt=f"Rows that would go from {len(held)} tables",
         column_config={"rows": st.column_config.NumberColumn("rows", format="localized")},
     )  # fmt: skip
@@ -68,7 +70,8 @@ def _lessons(lessons: tuple[LostEvidence, ...]) -> None:
     if not lessons:
         st.caption("No lesson loses evidence.")
         return
-    st.dataframe(
+    export.table(
+        "lessons that lose evidence",
         pl.DataFrame(
             [
                 {
@@ -113,8 +116,8 @@ def _confirm(user: str) -> None:
         st.selectbox("Refuse from now on", list(_REFUSE), key="forget_refuse", format_func=lambda name: _REFUSE[name])
         st.text_input("Reason", key="forget_reason", max_chars=300, placeholder="For the audit log; without the id")
         st.text_input("Type the id again", key="forget_typed", max_chars=2_000)
-        st.form_submit_button(
-            "Delete everything", type="primary", icon=":material/delete_forever:", key="forget_confirm",
+        offer.submit(
+            "Delete everything", role="admin", type="primary", icon=":material/delete_forever:", key="forget_confirm",
             on_click=_forgotten, args=(user,),
         )  # fmt: skip
 
@@ -131,7 +134,7 @@ def _forgotten(user: str) -> None:
         read[_REPORT] = done
         read[_USER] = read["forget_typed"] = read["forget_reason"] = ""
         # Pages keep what they read for a while.
-        st.cache_data.clear()
+        data.forget()
         return f"Forgotten: {fmt.plural(sum(done.rows.values()), 'row')} deleted."
 
     perform(work, role="admin")

@@ -4,8 +4,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from store import learning, never_explore
@@ -33,11 +35,12 @@ def draw() -> None:
     with right, st.form("learning_form", clear_on_submit=False):
         st.text_input("User id", key="learning_user", max_chars=2_000)
         st.text_input("Reason", key="learning_reason", max_chars=300)
-        st.form_submit_button("Learn nothing from them", key="learning_add", on_click=_added)
+        offer.submit("Learn nothing from them", role="admin", key="learning_add", on_click=_added)
 
 
 def _table(held: pl.DataFrame) -> None:
-    st.dataframe(
+    export.table(
+        "opt outs",
         pl.DataFrame(
             {
                 "user": [one_line(name, 120) for name in held["user_id"]],
@@ -59,8 +62,8 @@ def _remove(held: pl.DataFrame) -> None:
             "Take off the list", range(len(names)), index=None, key="learning_chosen", placeholder="Choose a user",
             format_func=lambda place: one_line(names[place], 80),
         )  # fmt: skip
-        st.button(
-            "Learn from them again", key="learning_remove", disabled=chosen is None, on_click=_removed,
+        offer.button(
+            "Learn from them again", role="admin", key="learning_remove", disabled=chosen is None, on_click=_removed,
             args=(names[chosen] if chosen is not None else "",),
         )  # fmt: skip
 

@@ -6,8 +6,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from pipelines.privacy.redaction import BUILTINS, Redactor, checked
@@ -43,7 +45,8 @@ def draw() -> None:
 
 
 def _table(held: pl.DataFrame) -> None:
-    st.dataframe(
+    export.table(
+        "redaction",
         pl.DataFrame(
             {
                 "source": [one_line(name, 120) for name in held["source"]],
@@ -73,11 +76,13 @@ def _form(source: str, held: pl.DataFrame) -> None:
             help="One a line, name: regular expression (Rust's syntax; no look-around). The name stands in its place.",
         )  # fmt: skip
         set_it, take_back = st.columns(2)
-        set_it.form_submit_button("Set", type="primary", key=f"redact_set_{source}", on_click=_set, args=(source,))
-        take_back.form_submit_button(
-            "Remove the entry", key=f"redact_remove_{source}", on_click=_removed, args=(source,),
-            disabled=source not in held["source"].to_list(),
-        )  # fmt: skip
+        with set_it:
+            offer.submit("Set", role="admin", type="primary", key=f"redact_set_{source}", on_click=_set, args=(source,))
+        with take_back:
+            offer.submit(
+                "Remove the entry", role="admin", key=f"redact_remove_{source}", on_click=_removed, args=(source,),
+                disabled=source not in held["source"].to_list(),
+            )  # fmt: skip
 
 
 def _stated(source: str) -> Rules:

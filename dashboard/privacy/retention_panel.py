@@ -6,8 +6,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn import tables
 from dashboard.learn.actions import operator, perform
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from store import retention
@@ -18,7 +20,7 @@ __all__ = ["draw"]
 _MEANING: Final = {
     "traces": "traces with their spans, signals and rewards", "signals": "signals that belong to no trace",
     "decisions": "decisions and the lessons shown", "rejects": "raw texts of rejected records",
-    "answers": "kept answers of the language model",
+    "answers": "kept answers of the language model", "notices": "notices that are closed, and their deliveries",
 }  # fmt: skip
 
 
@@ -40,7 +42,8 @@ def _rules() -> None:
     if held.is_empty():
         st.caption("Everything is kept for ever.")
         return
-    st.dataframe(
+    export.table(
+        "retention rules",
         pl.DataFrame(
             {
                 "what": held["what"], "source": [one_line(name, 120) for name in held["source"]],
@@ -62,8 +65,8 @@ def _due() -> None:
     if due.is_empty():
         return
     st.caption("Would be deleted now:")
-    st.dataframe(
-        due.with_columns(pl.Series("source", [one_line(name, 120) for name in due["source"]])),
+    export.table(
+        "due for deletion", due.with_columns(pl.Series("source", [one_line(name, 120) for name in due["source"]])),
         hide_index=True, height=tables.height(due.height), alt=f"What {due.height} rules would delete now",
         column_config=fmt.columns({
             "due": st.column_config.NumberColumn("rows", format="localized"),
@@ -86,7 +89,7 @@ def _form() -> None:
         st.selectbox("Keep", list(KINDS), key="retention_what", format_func=lambda what: f"{what}: {_MEANING[what]}")
         st.text_input("Of source", EVERY_SOURCE, key="retention_source", max_chars=200, help="* is every other one")
         st.number_input("For so many days", 0, 36_500, 0, key="retention_days", help="0: for ever")
-        st.form_submit_button("Set", type="primary", key="retention_set", on_click=_set)
+        offer.submit("Set", role="admin", type="primary", key="retention_set", on_click=_set)
 
 
 def _set() -> None:

@@ -10,8 +10,8 @@ from dashboard import data
 from dashboard.feel.glossary import meaning
 from dashboard.learn.tables import height
 from dashboard.segments import rule_form
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line
 from store import segments
 from store.segment_conditions import parsed, words
@@ -60,8 +60,8 @@ def draw() -> None:
 
 def _table(rules: pl.DataFrame) -> None:
     rows = pl.DataFrame([_row(rule) for rule in rules.iter_rows(named=True)], infer_schema_length=None)
-    st.dataframe(
-        rows, hide_index=True, height=height(rows.height), column_config=fmt.columns(_COLUMNS),
+    export.table(
+        "segment rules", rows, hide_index=True, height=height(rows.height), column_config=fmt.columns(_COLUMNS),
         alt=f"{rows.height} rules of segments by priority, with how many users each takes",
     )  # fmt: skip
 
@@ -87,7 +87,8 @@ def _history() -> None:
             }
             for row in rows.iter_rows(named=True)
         ]  # fmt: skip
-        st.dataframe(
+        export.table(
+            "history of segment rules",
             pl.DataFrame(table, infer_schema_length=None), hide_index=True, height=height(rows.height),
             column_config=fmt.columns(_COLUMNS), alt=f"{rows.height} versions of rules of segments, newest first",
         )  # fmt: skip

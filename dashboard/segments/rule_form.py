@@ -7,8 +7,10 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.tables import height
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import one_line
 from store import segment_members, segments
@@ -55,16 +57,16 @@ def draw(held: Mapping[str, Any] | None) -> None:
             _show(seen)
         st.text_input("Reason", key=f"{prefix}_reason", max_chars=500, placeholder="Why, for whoever reads the log")
         with st.container(horizontal=True):
-            st.button(
+            offer.button(
                 "Save", key=f"{prefix}_save", type="primary", icon=":material/save:", disabled=seen is None,
-                on_click=_saved, args=(rule, f"{prefix}_reason"),
+                role="admin", on_click=_saved, args=(rule, f"{prefix}_reason"),
                 help="Preview it first." if seen is None else "It takes effect within a minute or so.",
             )  # fmt: skip
             if held is not None:
                 with st.popover("Remove", icon=":material/delete:", key=f"{prefix}_remove"):
                     st.text("Its users get the next rule's segment, or what their metadata state.")
-                    st.button("Remove this rule", key=f"{prefix}_removed", type="primary", on_click=_removed,
-                              args=(rule.segment, f"{prefix}_reason"))  # fmt: skip
+                    offer.button("Remove this rule", key=f"{prefix}_removed", type="primary", on_click=_removed,
+                              role="admin", args=(rule.segment, f"{prefix}_reason"))  # fmt: skip
 
 
 def _condition(prefix: str, present: Sequence[Condition], place: int) -> Condition:
@@ -105,8 +107,12 @@ def _show(seen: Preview) -> None:
         each(seen.moved["after"].fill_null("none"), one_line, pl.String).alias("to"),
         "users",
     )
-    st.dataframe(
-        table, hide_index=True, height=height(table.height), alt="Who would change segment, from which to which"
+    export.table(
+        "who would change segment",
+        table,
+        hide_index=True,
+        height=height(table.height),
+        alt="Who would change segment, from which to which",
     )
 
 

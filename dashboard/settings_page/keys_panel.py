@@ -6,10 +6,11 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.tables import height
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import one_line
 from gateway.key_ring import KeyUse
 from store import api_keys
@@ -59,7 +60,8 @@ def _table(held: pl.DataFrame) -> None:
     gateway = runtime.current().gateway
     used = {} if gateway is None else gateway.access.use()
     rows = pl.DataFrame([_row(key, used.get(key["key_id"])) for key in held.to_dicts()], infer_schema_length=None)
-    st.dataframe(
+    export.table(
+        "api keys",
         rows, hide_index=True, height=height(held.height), placeholder="", column_config=fmt.columns(_COLUMNS),
         alt=f"{held.height} API keys with their use",
     )  # fmt: skip
@@ -88,7 +90,9 @@ def _make() -> None:
             "Requests a second", 0.01, MAX_RATE_PER_SECOND, DEFAULT_RATE_PER_SECOND, key=f"{_MAKE}_rate",
             help="In the long run; twice as many may come at once.",
         )  # fmt: skip
-        st.form_submit_button("Make it", type="primary", icon=":material/key:", key=f"{_MAKE}_confirm", on_click=_made)
+        offer.submit(
+            "Make it", role="admin", type="primary", icon=":material/key:", key=f"{_MAKE}_confirm", on_click=_made
+        )
 
 
 def _revoke(held: pl.DataFrame) -> None:
@@ -108,7 +112,7 @@ def _revoke(held: pl.DataFrame) -> None:
         )  # fmt: skip
         with st.popover("Revoke", icon=":material/key_off:", disabled=chosen is None):
             st.text("Requests with it are refused at once, for good. What it brought stays.")
-            st.button("Revoke this key", key="key_revoke", type="primary", on_click=_revoked)
+            offer.button("Revoke this key", role="admin", key="key_revoke", type="primary", on_click=_revoked)
 
 
 def _made() -> None:

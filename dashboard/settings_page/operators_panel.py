@@ -6,12 +6,13 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data, runtime
+from dashboard.access import offer
 from dashboard.access.actor import actor
 from dashboard.access.configuration import SignIn
 from dashboard.learn.actions import operator, perform
 from dashboard.learn.tables import height
+from dashboard.ui import export, states
 from dashboard.ui import format as fmt
-from dashboard.ui import states
 from dashboard.ui.text import markdown_safe, one_line
 from store import operators
 from store.operator_memory import Role
@@ -71,7 +72,8 @@ def _table(held: pl.DataFrame) -> None:
         }
         for row in held.to_dicts()
     ]  # fmt: skip
-    st.dataframe(
+    export.table(
+        "operators",
         pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=height(held.height), placeholder="",
         column_config=fmt.columns(_TIMES), alt=f"{held.height} operators with role and state",
     )  # fmt: skip
@@ -82,8 +84,13 @@ def _invite() -> None:
         st.markdown("**Invite somebody**")
         st.text_input("Address", key=f"{_INVITE}_address", max_chars=_ADDRESS, placeholder="ana@example.com")
         st.selectbox("Role", list(ROLES), key=f"{_INVITE}_role")
-        st.form_submit_button(
-            "Invite", type="primary", icon=":material/person_add:", key=f"{_INVITE}_confirm", on_click=_invited
+        offer.submit(
+            "Invite",
+            role="admin",
+            type="primary",
+            icon=":material/person_add:",
+            key=f"{_INVITE}_confirm",
+            on_click=_invited,
         )
 
 
@@ -98,16 +105,16 @@ def _change(held: pl.DataFrame) -> None:
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox("New role", list(ROLES), key=_ROLE, width=140)
-        st.button("Change the role", key="operator_change", on_click=_changed, disabled=chosen is None)
+        offer.button("Change the role", role="admin", key="operator_change", on_click=_changed, disabled=chosen is None)
         with st.popover("Remove", icon=":material/person_remove:", disabled=chosen is None):
             st.text(
                 "They lose their rights at once, also in sessions that are open. The audit log keeps what they did."
             )
             if chosen == actor().email:
                 st.warning("That is you: this page closes.", icon=":material/warning:")
-            st.button(
+            offer.button(
                 "Remove this operator", key="operator_remove", type="primary", icon=":material/person_remove:",
-                on_click=_removed,
+                role="admin", on_click=_removed,
             )  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn.credit_panels import accuracy
+from dashboard.ui import export, states, theme
 from dashboard.ui import format as fmt
-from dashboard.ui import states, theme
 from dashboard.ui.text import one_line, plotly_safe
 from dashboard.ui.theme import Theme
 from store import credit
@@ -81,8 +81,8 @@ def _figure(steps: pl.DataFrame, colours: Theme) -> go.Figure:
     )  # fmt: skip
     figure.update_layout(
         barmode="relative", height=70 + _ROW_PIXELS * steps.height, hovermode="closest", dragmode=False,
-        margin={"l": 0, "r": 8, "t": 30, "b": 0}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": colours.text}, legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
+        margin={"l": 0, "r": 8, "t": 30, "b": 0}, **colours.layout,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
     )  # fmt: skip
     labels = [
         f"{row['position']}  {plotly_safe(row['name'] or row['kind'], 30)}{' ✕' if row['status'] == 'error' else ''}"
@@ -119,7 +119,8 @@ def _table(steps: pl.DataFrame) -> None:
     )  # fmt: skip
     alone = shown["ran at once"].null_count() == shown.height
     number = st.column_config.NumberColumn(format="%+.3f")
-    st.dataframe(
+    export.table(
+        "credit of steps",
         shown.drop("share of its group", "ran at once") if alone else shown, hide_index=True, placeholder="",
         height="content" if steps.height <= 12 else 420,
         column_config={

@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 import streamlit as st
 
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, one_line
 from store.frames import each
@@ -48,7 +49,8 @@ def signals_tab(page: SignalPage) -> None:
         text=each(page.rows["text"], lambda text: one_line(text, 160), pl.String),
     ).select(list(_COLUMNS))
     empty = [column for column in shown.columns if shown[column].null_count() == shown.height]
-    st.dataframe(
+    export.table(
+        "signals of the trace",
         shown.drop(*empty), column_config=fmt.columns(_COLUMNS), hide_index=True, height="content", row_height=30,
         placeholder="", alt="Signals of this trace",
     )  # fmt: skip

@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import data
+from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, one_line, pretty_json
 from store import spans
@@ -42,8 +43,8 @@ def spans_tab(page: SpanPage, trace_id: str, selected: str | None) -> None:
     shown = span_rows(page.rows)
     empty = [column for column in shown.columns if shown[column].null_count() == shown.height]
     key = f"spans-{trace_id}"
-    st.dataframe(
-        shown.drop(*empty), column_config=_COLUMNS, hide_index=True,
+    export.table(
+        "spans", shown.drop(*empty), column_config=_COLUMNS, hide_index=True,
         on_select=partial(_chosen, key, page.rows["span_id"]), selection_mode="single-row",
         height="content" if shown.height <= 12 else 420, row_height=30, placeholder="", lazy=False, key=key,
         alt="Spans of this trace in order",

@@ -8,8 +8,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn import tables
+from dashboard.ui import export, states, theme
 from dashboard.ui import format as fmt
-from dashboard.ui import states, theme
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 from pipelines.transitions.steps import step_surprise
@@ -38,7 +38,8 @@ def show(trace_id: str) -> None:
     _figure(steps.head(_MOST_DRAWN), theme.current())
     if steps.height > _MOST_DRAWN:
         st.caption(f"The first {_MOST_DRAWN} of {steps.height:,} steps are drawn.")
-    st.dataframe(
+    export.table(
+        "surprise",
         steps.select(
             "step", pl.col("state").fill_null("never seen before"), after="previous", p="probability",
             **{"p, user": "user_probability"}, z="z", nats="information", learned="bayesian", n="seen", of="visits",
@@ -97,8 +98,7 @@ def _figure(steps: pl.DataFrame, colours: Theme) -> None:
     )  # fmt: skip
     figure.add_hline(y=_ALARM, line={"color": colours.muted, "dash": "dot", "width": 1})
     figure.update_layout(
-        height=240, margin={"l": 0, "r": 8, "t": 6, "b": 0}, dragmode=False, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"color": colours.text},
+        height=240, margin={"l": 0, "r": 8, "t": 6, "b": 0}, dragmode=False, **colours.layout,
     )  # fmt: skip
     figure.update_xaxes(title_text="step", fixedrange=True, showgrid=False)
     figure.update_yaxes(title_text="surprise, z", fixedrange=True, gridcolor=colours.grid, zeroline=True)

@@ -3,20 +3,19 @@
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import streamlit as st
 
 from dashboard import runtime
-from dashboard.access.actor import claims, holder
-from store import operators
-from store.errors import Forbidden
+from dashboard.access.actor import Actor, Role, permitting
+from store import audit
 from store.frames import each
 
-__all__ = ["csv_bytes", "download", "parquet_bytes"]
+__all__ = ["csv_bytes", "download", "parquet_bytes", "table"]
 
 # What spreadsheets take for the begin of a formula (OWASP, CSV injection), in wide forms too, behind blanks as well.
 _NESTED: Final = (pl.List, pl.Array, pl.Struct, pl.Object)
@@ -31,19 +30,30 @@ def download(frame: pl.DataFrame | Callable[[], pl.DataFrame], name: str, key: s
     Streamlit anything. `name` of the files, without ending. `key` of the buttons, unique on the page.
     """
 
-    told = claims()
-    base = f"trimtab-{_FILE_NAME.sub('-', name.lower()).strip('-')}"
+    permit = permitting()
+    base = f"trimtab-{_file_name(name)}"
     with st.container(horizontal=True, horizontal_alignment="right", gap="small", key=f"export-{key}"):
         for label, mime, content in (
             ("CSV", "text/csv", csv_bytes),
             ("Parquet", "application/vnd.apache.parquet", parquet_bytes),
         ):
             st.download_button(
-                label, partial(_file, frame, content, told), f"{base}.{label.lower()}", mime,
+                label, partial(_file, frame, name, label, content, permit), f"{base}.{label.lower()}", mime,
                 key=f"{key}-{label.lower()}",
                 icon=":material/download:", type="tertiary", on_click="ignore",
                 help=f"All rows of this table as {label}",
             )  # fmt: skip
+
+
+def table(name: str, frame: pl.DataFrame, *, key: str | None = None, **shown: Any) -> Any:
+    """A table with its two downloads below it; returns what `st.dataframe` does.
+
+    Args: `name` of the files, unique on the page where no `key` is given; `shown` as `st.dataframe` takes it. A cell
+    without a value is empty where `shown` has no other placeholder.
+    """
+    event = st.dataframe(frame, key=key, **{"placeholder": "", **shown})
+    download(frame, name, f"{key or _file_name(name)}-export")
+    return event
 
 
 def csv_bytes(frame: pl.DataFrame) -> bytes:
@@ -70,13 +80,20 @@ def parquet_bytes(frame: pl.DataFrame) -> bytes:
 
 def _file(
     frame: pl.DataFrame | Callable[[], pl.DataFrame],
+    name: str,
+    label: str,
     content: Callable[[pl.DataFrame], bytes],
-    told: Mapping[str, object],
+    permit: Callable[[Role, str], Actor],
 ) -> bytes:
-    """The file for whoever the page was drawn for (`told` are their claims), if they still may see pages."""
-    if runtime.current().sign_in is not None and not operators.allows((held := holder(told)).role, "viewer"):
-        raise Forbidden("Reading this", "viewer", held.role)
-    return content(frame if isinstance(frame, pl.DataFrame) else frame())
+    """The file for whoever the page was drawn for, if they still may see pages; made once for each press of a button.
+
+    No file leaves without its row in the audit log.
+    """
+    acting = permit("viewer", "Reading this")
+    rows = frame if isinstance(frame, pl.DataFrame) else frame()
+    made = content(rows)
+    audit.exported(runtime.current().store, acting.email, table=name, kind=label, rows=rows.height)
+    return made
 
 
 def _plain(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -89,6 +106,10 @@ def _plain(name: str, dtype: pl.DataType) -> pl.Expr:
         return column
     texts = column.cast(pl.String)
     return pl.when(texts.str.contains(_FORMULA)).then("'" + texts).otherwise(texts).alias(name)
+
+
+def _file_name(name: str) -> str:
+    return _FILE_NAME.sub("-", name.lower()).strip("-")
 
 
 def _guarded(name: str) -> str:

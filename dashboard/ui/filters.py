@@ -19,11 +19,14 @@ from store.scope import Scope
 __all__ = ["Selection", "current", "sidebar"]
 
 _DAYS: Final = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90}
+# Minutes by which a range moves on: a thousandth of it or so, so that what was read for it is of use for a while.
+_STEPS: Final = {"24 hours": 1, "7 days": 10, "30 days": 30, "90 days": 60}
 _ALL: Final = "all time"
 _CUSTOM: Final = "from day to day"
 _DEFAULT: Final = "30 days"
 RANGES: Final = (*_DAYS, _ALL, _CUSTOM)
 _STATE: Final = "selection"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,12 @@ def _range(now: datetime, newest: datetime | None) -> str:
 
 
 def _limits(chosen: str, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Since inclusive and until exclusive. Whole minutes, so that the answers of one minute come from the cache."""
+    """Since inclusive and until exclusive, after now: the range moves on in steps, so that answers can be held."""
     if chosen == _ALL:
         return None, None
     if chosen != _CUSTOM:
-        until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        step = timedelta(minutes=_STEPS[chosen])
+        until = now + step - (now - _EPOCH) % step
         return until - timedelta(days=_DAYS[chosen]), until
     month_ago = (now - timedelta(days=29)).date()
     first = st.date_input("From", value=month_ago, key="from", bind="query-params", format="YYYY-MM-DD")

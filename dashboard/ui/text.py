@@ -20,6 +20,14 @@ _SCROLL_PIXELS: Final = 360
 
 # Control characters but tab and line end, and the marks that reverse the direction of what follows.
 _UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+# What Streamlit makes of text when Markdown has been read, escaped or not: links of bare addresses, icons, its logo,
+# emoji, arrows. An invisible character within keeps each as it is; browsers may break the line there.
+_MADE_INTO_MORE: Final = re.compile(
+    r"""(?ix) (?: : (?= [a-z_+\-/] | \w+: )   # a protocol, an icon, an emoji
+    | www (?= \. | $ ) | @ (?= [\w\-] )       # a host, an address
+    | (?<!\S) [<>~-] (?= [->=]{1,2} (?!\S) ) ) # an arrow, a dash, a comparison"""
+)
+_KEPT_APART: Final = "\u200b"
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|$:~^=@&])")
 
 
@@ -39,8 +47,12 @@ def one_line(text: str | None, limit: int = 120) -> str:
 
 
 def markdown_safe(text: str) -> str:
-    """The text escaped so that Markdown, directives and math show it as it is; only where a label must hold it."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(clean(text).split()))
+    """The text escaped so that Markdown, directives and math show it as it is; only where a label must hold it.
+
+    No address in it becomes a link, and no word an icon: there it holds zero-width spaces.
+    """
+    plain = " ".join(clean(text).split())
+    return _MARKDOWN.sub(r"\\\1", _MADE_INTO_MORE.sub(rf"\g<0>{_KEPT_APART}", plain))
 
 
 def plotly_safe(text: str | None, limit: int = 80) -> str:

@@ -1,7 +1,7 @@
 """Colours that figures set themselves, for the light and the dark theme. They match .streamlit/config.toml."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import streamlit as st
 
@@ -25,6 +25,17 @@ class Theme:
     error: str
     series: tuple[str, ...]
     kinds: dict[str, str]
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What every figure's layout begins with: the page shines through it, and through the bar with its button."""
+        clear = "rgba(0,0,0,0)"
+        bar = {"bgcolor": clear, "color": self.muted, "activecolor": self.text}
+        # Names of axes have their room in low figures too: else Plotly keeps 64 px for the middle and writes over them.
+        return {
+            "paper_bgcolor": clear, "plot_bgcolor": clear, "font": {"color": self.text}, "modebar": bar,
+            "minreducedheight": 24,
+        }  # fmt: skip
 
 
 def _kinds(series: tuple[str, ...], muted: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import charts, data
-from dashboard.ui import states
+from dashboard.ui import axis, states
 from dashboard.ui.text import plotly_safe
 from dashboard.ui.theme import Theme
 from store import user_history
@@ -26,6 +26,7 @@ _BY_MONTH: Final = timedelta(days=120)
 def show(user_id: str, run: dict[str, Any] | None, theme: Theme, *, span: timedelta) -> None:
     """The course of each feature's part in their choices, by week or, where `span` is long, by month."""
     if run is None or "refused" in run["parameters"]:
+        states.nothing("No choices to show yet", "It shows the features of what people value, once those are known.")
         return
     features = tuple(run["parameters"].get("features", ()))[:_MOST_FEATURES]
     bucket: Literal["week", "month"] = "month" if span > _BY_MONTH else "week"
@@ -59,7 +60,7 @@ def figure(frame: pl.DataFrame, theme: Theme, *, bucket: str) -> go.Figure:
         half = [_Z95 * sqrt((variance or 0.0) / n) for variance, n in own.select("variance", "lists").rows()]
         colour = theme.series[place % len(theme.series)]
         drawn.add_scatter(
-            x=[moment.replace(tzinfo=None) + shift for moment in own["bucket"]], y=own["preferred"].to_list(),
+            x=[axis.in_utc(moment) + shift for moment in own["bucket"]], y=own["preferred"].to_list(),
             mode="lines+markers", name=plotly_safe(feature, 28), line={"color": colour, "width": 1.5},
             marker={"size": 8, "symbol": symbols[place % len(symbols)], "color": colour},
             error_y={"type": "data", "array": half, "color": colour, "thickness": 1.2, "width": 3},
@@ -72,8 +73,8 @@ def figure(frame: pl.DataFrame, theme: Theme, *, bucket: str) -> go.Figure:
     drawn.add_hline(y=0, line={"color": theme.muted, "width": 1, "dash": "dot"})
     drawn.update_layout(
         height=300, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest", dragmode=False,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0},
+        **theme.layout,
+        legend={"orientation": "h", "yanchor": "top", "y": -0.24, "x": 0},
     )  # fmt: skip
     small = {"color": theme.muted, "size": 11}
     drawn.update_xaxes(showgrid=False, fixedrange=True, zeroline=False, tickfont=small)
@@ -81,4 +82,5 @@ def figure(frame: pl.DataFrame, theme: Theme, *, bucket: str) -> go.Figure:
         gridcolor=theme.grid, fixedrange=True, zeroline=False, automargin=True, tickfont=small,
         title_text="chosen minus shown", title_font=small,
     )  # fmt: skip
+    axis.name_periods(drawn, theme, bucket)
     return drawn

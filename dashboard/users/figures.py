@@ -50,7 +50,7 @@ def dumbbells(frame: pl.DataFrame, theme: Theme, *, names: tuple[str, str], axis
     )
     figure.update_layout(
         height=84 + _ROW_PIXELS * frame.height, margin={"l": 0, "r": 8, "t": 6, "b": 0}, hovermode="closest",
-        dragmode=False, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": theme.text},
+        dragmode=False, **theme.layout,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
     )  # fmt: skip
     figure.update_yaxes(

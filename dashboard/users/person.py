@@ -9,8 +9,8 @@ import streamlit as st
 
 from dashboard import charts, data
 from dashboard.learn import tables
+from dashboard.ui import export, states, text
 from dashboard.ui import format as fmt
-from dashboard.ui import states, text
 from dashboard.ui.theme import Theme
 from dashboard.users import figures, listing
 from store import preferences, reward_versions, users
@@ -108,6 +108,7 @@ def values(user_id: str, run: dict[str, Any] | None, theme: Theme) -> None:
 def says_and_does(user_id: str, run: dict[str, Any] | None, theme: Theme) -> None:
     """The user's stated goals against their choices: the two directions, their angle, q and n."""
     if run is None or "refused" in run["parameters"]:
+        states.nothing("Nothing to compare yet", "What they say is compared with what they value, once that is known.")
         return
     found = data.query(preferences.user_agreement, user_id)
     if found is None:
@@ -178,12 +179,12 @@ def signals(user_id: str) -> None:
     shown = frame.with_columns(
         name=pl.Series([text.one_line(name, 60) or None for name in frame["name"]], dtype=pl.String)
     )
-    st.dataframe(
-        shown.rename({"with_value": "with a value", "mean": "mean value"}), hide_index=True,
+    export.table(
+        "signals of the user", shown.rename({"with_value": "with a value", "mean": "mean value"}), hide_index=True,
         height=tables.height(frame.height),
         column_config=fmt.columns({
             "mean value": st.column_config.NumberColumn(format="%.2f", help="Of values from 0 to 1, as they came"),
-            "latest": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC"),
+            "latest": st.column_config.DatetimeColumn("latest (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"),
         }),
         alt=f"{frame.height} kinds of signal of this user",
     )  # fmt: skip

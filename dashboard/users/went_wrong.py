@@ -46,7 +46,7 @@ def show(user_id: str) -> None:
     _causes(frame)
     shown = rows(frame)
     st.dataframe(
-        shown, key="user-failures", hide_index=True, height=tables.height(shown.height),
+        shown, key="user-failures", hide_index=True, height=tables.height(shown.height), placeholder="",
         alt=f"{shown.height} bad traces of this user with their causes",
         column_config=fmt.columns({
             "open": st.column_config.LinkColumn("", display_text="trace", width=60),

@@ -5,7 +5,7 @@ import streamlit as st
 
 from dashboard import charts, data, runtime
 from dashboard.access import gate
-from dashboard.feel import arrival, first_run, since
+from dashboard.feel import arrival, first_run, sidebar, since
 from dashboard.feel.glossary import meaning
 from dashboard.learn import actions
 from dashboard.notices import open_list
@@ -44,11 +44,13 @@ if selection.empty:
 
 previous = scope.previous()
 compared = ", against the equal range before" if previous else ""
-st.caption(
+stated = (
     f"{selection.words}{compared}. Newest trace {fmt.relative(selection.newest, now)}; held: "
     f"{fmt.plural(selection.traces, 'trace')}, {fmt.plural(selection.spans, 'span')}, "
-    f"{fmt.plural(selection.signals, 'signal')}. Read at {fmt.when(now)}."
+    f"{fmt.plural(selection.signals, 'signal')}. Shown at {fmt.when(now)}"
 )
+line = st.empty()
+line.caption(f"{stated}.")
 
 with states.guarded("What changed", key="since"):
     since.draw(now)
@@ -136,3 +138,6 @@ with states.guarded("Agents", key="agents", height=160):
         panels.agents(table, data.query(overview.per_bucket, scope, selection.bucket))
 
 first_run.draw(selection.extent, opened=False)
+
+if data.age() >= sidebar.WORTH_SAYING:
+    line.caption(f"{stated}, some of it as of {data.age():.0f} s before: data is coming in.")

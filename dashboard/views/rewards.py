@@ -37,13 +37,14 @@ def headline(by_agent: pl.DataFrame) -> None:
     known = by_agent.filter(pl.col("n") >= fmt.MINIMUM_MEAN).sort("n", descending=True)
     if known.is_empty():
         st.markdown(f"**Not enough data:** no agent has {fmt.MINIMUM_MEAN} traces with signals of their own.")
-    st.text(
-        "\n".join(
-            f"{row['agent']}: mean reward {row['mean']:.2f} ({row['lower']:.2f} to {row['upper']:.2f}), "
-            f"n {row['n']:,} of {row['traces']:,} traces"
-            for row in known.head(5).iter_rows(named=True)
+    else:
+        st.text(
+            "\n".join(
+                f"{row['agent']}: mean reward {row['mean']:.2f} ({row['lower']:.2f} to {row['upper']:.2f}), "
+                f"n {row['n']:,} of {row['traces']:,} traces"
+                for row in known.head(5).iter_rows(named=True)
+            )
         )
-    )
     if known.height > 5:
         st.caption(f"{known.height - 5} more agents below.")
     st.caption(

@@ -1,5 +1,6 @@
 """Where a command does its work: in the server that holds the file when there is one, else on the file itself."""
 
+import getpass
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,15 @@ def operations(settings: Settings, *, create: bool) -> Iterator[Operations]:
         return
     with opened(settings, create=create) as (store, loads, runner):
         yield LocalOperations(store, loads, runner, threading.Event())
+
+
+def operator() -> str:
+    """Who is at the command line, for the audit log."""
+    try:
+        return f"command line ({getpass.getuser()})"
+    except (KeyError, OSError, ImportError):
+        # In a container the user's number may have no name.
+        return "command line"
 
 
 @contextmanager

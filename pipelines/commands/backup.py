@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipelines.commands.access import operations
+from pipelines.commands.access import operations, operator
 from store.backup import forgotten_since, restore
 from store.backup_check import Checked, check
 from store.clock import SystemClock
@@ -27,7 +27,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", sh
 def run_backup(arguments: argparse.Namespace, settings: Settings) -> int:
     """Back up the store. Returns 1 when the backup was made and is not sound."""
     with operations(settings, create=False) as work:
-        made = work.backup(arguments.file)
+        made = work.backup(arguments.file, operator())
     print(f"{made['path']}: {made['rows']:,} rows, {made['bytes']:,} bytes")
     return _told(check(Path(made["path"]), Path(made["path"]).parent)) if arguments.verify else 0
 

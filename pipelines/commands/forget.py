@@ -2,14 +2,13 @@
 
 import argparse
 import base64
-import getpass
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.access import operations
+from pipelines.commands.access import operations, operator
 from pipelines.terminal import printable
 from store.errors import ActionRefused
 from store.settings import Settings
@@ -49,7 +48,7 @@ def run_forget(arguments: argparse.Namespace, settings: Settings) -> int:
             if sys.stdin.readline().rstrip("\n") != arguments.user:
                 raise ActionRefused("Forget a user", "the id was not typed again.", "Nothing was deleted.")
         told = {
-            "user_id": arguments.user, "operator": _operator(), "refuse": arguments.refuse, "reason": arguments.reason,
+            "user_id": arguments.user, "operator": operator(), "refuse": arguments.refuse, "reason": arguments.reason,
         }  # fmt: skip
         done = work.privacy("forget", told)
     if arguments.json:
@@ -62,7 +61,7 @@ def run_forget(arguments: argparse.Namespace, settings: Settings) -> int:
 def run_export(arguments: argparse.Namespace, settings: Settings) -> int:
     """Write what there is of a user into a new ZIP file."""
     with operations(settings, create=False) as work:
-        done = work.privacy("export-user", {"user_id": arguments.user, "operator": _operator()})
+        done = work.privacy("export-user", {"user_id": arguments.user, "operator": operator()})
     content = base64.b64decode(done["zip"])
     try:
         descriptor = os.open(arguments.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -115,11 +114,3 @@ def _print_exports(told: dict[str, Any]) -> None:
         print(f"  training export {number} is withdrawn: make a new one, and delete files made of it")
     for number in told["tunings"]:
         print(f"  fine-tuning {number} was trained with it: that cannot be taken back, train anew")
-
-
-def _operator() -> str:
-    try:
-        return f"command line ({getpass.getuser()})"
-    except (KeyError, OSError, ImportError):
-        # In a container the user's number may have no name.
-        return "command line"

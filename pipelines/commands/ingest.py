@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.access import operations
+from pipelines.commands.access import operations, operator
 from pipelines.ingest.mapping import Mapping
 from pipelines.operations import Event
 from store.errors import TrimtabError
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     mapping = _mapping(arguments.map)
     screen = _Screen(as_json=arguments.json)
     with operations(settings, create=True) as work:
-        for event in work.ingest(arguments.files, arguments.source, mapping):
+        for event in work.ingest(arguments.files, arguments.source, mapping, operator()):
             screen.show(event)
     return 1 if screen.failures else 0
 

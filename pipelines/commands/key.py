@@ -1,13 +1,12 @@
 """`key create`, `key list` and `key revoke`: the API keys by which agents reach the gateway."""
 
 import argparse
-import getpass
 import json
 import math
 import sys
 from typing import Any
 
-from pipelines.commands.access import operations
+from pipelines.commands.access import operations, operator
 from store.api_keys import DEFAULT_RATE_PER_SECOND, SCOPES
 from store.settings import Settings
 
@@ -39,7 +38,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", sh
 def run_create(arguments: argparse.Namespace, settings: Settings) -> int:
     """Make a key. Its text alone goes to standard output, so that a script can take it."""
     with operations(settings, create=True) as work:
-        made = work.create_key(arguments.scopes, arguments.name, arguments.rate, arguments.burst, _operator())
+        made = work.create_key(arguments.scopes, arguments.name, arguments.rate, arguments.burst, operator())
     if arguments.json:
         print(json.dumps(made))
         return 0
@@ -71,7 +70,7 @@ def run_list(arguments: argparse.Namespace, settings: Settings) -> int:
 def run_revoke(arguments: argparse.Namespace, settings: Settings) -> int:
     """Revoke a key."""
     with operations(settings, create=False) as work:
-        key = work.revoke_key(arguments.key_id, _operator())
+        key = work.revoke_key(arguments.key_id, operator())
     print(f"Key {key['key_id']} ({key['name']}) is out of force since {_moment(key['revoked_at'])}.")
     return 0
 
@@ -82,15 +81,6 @@ def _allowed(key: dict[str, Any]) -> str:
 
 def _moment(text: str) -> str:
     return f"{text[:19].replace('T', ' ')} UTC"
-
-
-def _operator() -> str:
-    """Who is at the command line, for the audit log."""
-    try:
-        return f"command line ({getpass.getuser()})"
-    except (KeyError, OSError, ImportError):
-        # In a container the user's number may have no name.
-        return "command line"
 
 
 def _rate(text: str) -> float:

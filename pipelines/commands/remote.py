@@ -47,12 +47,13 @@ class RemoteOperations:
     def __init__(self, presence: Presence) -> None:
         self.presence = presence
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None, operator: str) -> Generator[Event]:
         """Load files one after the other; the server reads them from this machine's disk."""
         body = {
             "paths": [str(path.resolve()) for path in paths],
             "source": source,
             "mapping": mapping.to_json() if mapping else None,
+            "operator": operator,
         }
         return self._events("/control/ingest", body)
 
@@ -71,9 +72,10 @@ class RemoteOperations:
         answer = self._whole("POST", "/control/sql", {"sql": text, "timeout": timeout}, silence)
         return pl.read_ipc_stream(BytesIO(answer))
 
-    def backup(self, path: Path) -> dict[str, Any]:
+    def backup(self, path: Path, operator: str) -> dict[str, Any]:
         """Copy the store into a new file."""
-        made: dict[str, Any] = json.loads(self._whole("POST", "/control/backup", {"path": str(path.resolve())}, None))
+        body = {"path": str(path.resolve()), "operator": operator}
+        made: dict[str, Any] = json.loads(self._whole("POST", "/control/backup", body, None))
         return made
 
     def create_key(

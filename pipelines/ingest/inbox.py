@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.ingest.load import BatchReport, Progress, load
 from pipelines.jobs import JobContext, JobInterrupted, JobResult
+from store.audit import SCHEDULER
 from store.connection import Store
 from store.errors import IngestCancelled, IngestError, IngestInterrupted, TrimtabError
 from store.settings import Settings
@@ -83,7 +84,7 @@ def _load(context: JobContext, arrival: _Arrival, number: int, total: int) -> Ba
             part = 0.5 + value.slices_done / max(value.slices_total, 1) / 2
         context.progress((number + part) / total, f"{arrival.path.name}: {value.phase}, {value.received:,} records")
 
-    return load(context.store, arrival.path, source=arrival.source, progress=progress)
+    return load(context.store, arrival.path, source=arrival.source, progress=progress, actor=SCHEDULER)
 
 
 def _judge(report: BatchReport) -> str:

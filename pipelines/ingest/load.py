@@ -86,13 +86,15 @@ def load(
     progress: Report | None = None,
     cancelled: Callable[[], bool] | None = None,
     chunk_bytes: int = CHUNK_BYTES,
+    actor: str | None = None,
 ) -> BatchReport:
     """Load a file into the store; loading it again changes nothing.
 
     Args: `path` of the file; `file` its name for people (default: the name in `path`); `source` where it comes from
     (default: by format); `mapping` of foreign columns (default: the one saved for the source, else guessed);
     `progress` is called now and then; `cancelled` is asked while another load is waited for and between chunks of
-    about `chunk_bytes` of the file, each of which becomes one transaction. What either of them raises ends the call and
+    about `chunk_bytes` of the file, each of which becomes one transaction; `actor` is whom the audit log will name once
+    it is published (None: no row). What either of them raises ends the call and
     leaves what is staged, which the same call continues.
     Raises: `FileRejected` when the file cannot be loaded, `IngestCancelled`, `DiskFull`: nothing of it was applied;
     `StoreError` when publishing had to stop: the rest follows with the next load, of whatever file.
@@ -106,7 +108,9 @@ def load(
         opened = None
         batch_id = None
         try:
-            batch_id = batches.begin(store, source=source or "", file_name=name, bytes_total=_size(path))
+            batch_id = batches.begin(
+                store, source=source or "", file_name=name, bytes_total=_size(path), loaded_by=actor
+            )
             if "\0" in str(path):
                 raise FileRejected(name, "Its path holds a NUL byte.", "Check the path.")
             opened = open_records(path, file=name)

@@ -41,6 +41,7 @@ class _Request:
     path: Path
     source: str | None
     mapping: Mapping | None
+    actor: str | None
     after: Callable[[LoadStatus], None] | None
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -64,14 +65,16 @@ class Loads:
         file: str | None = None,
         source: str | None = None,
         mapping: Mapping | None = None,
+        actor: str | None = None,
         after: Callable[[LoadStatus], None] | None = None,
     ) -> str:
         """Queue a file; returns the id of the load. `after` runs in the worker when it has ended, however it ended.
 
+        `actor` is whom the audit log names (None: no row).
         Raises: `StoreClosed` when the process is ending.
         """
         status = LoadStatus(uuid.uuid4().hex, file or path.name)
-        request = _Request(status, path, source, mapping, after)
+        request = _Request(status, path, source, mapping, actor, after)
         with self._lock:
             if self._closing.is_set():
                 raise StoreClosed
@@ -144,6 +147,7 @@ class Loads:
                 mapping=request.mapping,
                 progress=progress,
                 cancelled=cancelled,
+                actor=request.actor,
             )
         except IngestCancelled as error:
             status.error, status.state = str(error), "cancelled"

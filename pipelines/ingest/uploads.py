@@ -44,11 +44,12 @@ class Upload:
 
 @dataclass(frozen=True)
 class _Note:
-    """How a file is to be loaded; `asked_ns` is when that was said."""
+    """How a file is to be loaded; `actor` said so at `asked_ns`."""
 
     file: str
     source: str | None
     mapping: Mapping | None
+    actor: str | None
     asked_ns: int
 
 
@@ -85,16 +86,20 @@ class Uploads:
                 raise DiskFull(self._folder, f"{upload.file}: {error.strerror}") from error
             raise
 
-    def submit(self, upload: Upload, *, source: str | None = None, mapping: Mapping | None = None) -> str:
-        """Queue a received file for loading; returns the id of the load."""
-        note = {"file": upload.file, "source": source, "mapping": mapping.to_json() if mapping else None}
+    def submit(
+        self, upload: Upload, *, actor: str | None, source: str | None = None, mapping: Mapping | None = None
+    ) -> str:
+        """Queue a received file for loading; returns the id of the load. `actor` is whom the audit log names."""
+        note = {
+            "file": upload.file, "source": source, "mapping": mapping.to_json() if mapping else None, "actor": actor,
+        }  # fmt: skip
         draft = upload.folder / f"{_NOTE}.part"
         with draft.open("w", encoding="utf-8") as stream:
             json.dump(note, stream)
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(upload.folder / _NOTE)
-        return self._queue(upload, source, mapping)
+        return self._queue(upload, source, mapping, actor)
 
     def discard(self, upload: Upload) -> None:
         """Forget a received file that is not going to be loaded."""
@@ -117,18 +122,20 @@ class Uploads:
             else:
                 asked.append((note.asked_ns, folder, note))
         return [
-            self._queue(Upload(folder, note.file), note.source, note.mapping)
+            self._queue(Upload(folder, note.file), note.source, note.mapping, note.actor)
             for _, folder, note in sorted(asked, key=lambda entry: entry[:2])
         ]
 
-    def _queue(self, upload: Upload, source: str | None, mapping: Mapping | None) -> str:
+    def _queue(self, upload: Upload, source: str | None, mapping: Mapping | None, actor: str | None) -> str:
         def ended(status: LoadStatus) -> None:
             # Of a file that is being published, what is staged is enough to go on.
             staged = status.progress is not None and status.progress.phase == "publishing"
             if status.state != "stopped" or staged:
                 self.discard(upload)
 
-        return self._loads.submit(upload.path, file=upload.file, source=source, mapping=mapping, after=ended)
+        return self._loads.submit(
+            upload.path, file=upload.file, source=source, mapping=mapping, actor=actor, after=ended
+        )
 
 
 def display_name(file: str) -> str:
@@ -143,6 +150,7 @@ def _read_note(folder: Path) -> _Note | None:
         path = folder / _NOTE
         stated = json.loads(path.read_text(encoding="utf-8"))
         mapping = Mapping.from_json(stated["mapping"]) if stated["mapping"] else None
-        return _Note(str(stated["file"]), stated["source"], mapping, path.stat().st_mtime_ns)
+        # A version before this one did not say who.
+        return _Note(str(stated["file"]), stated["source"], mapping, stated.get("actor"), path.stat().st_mtime_ns)
     except (OSError, ValueError, KeyError, TypeError, MappingError):
         return None

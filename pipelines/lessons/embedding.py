@@ -16,16 +16,21 @@ __all__ = ["Embedded", "of_texts"]
 
 @dataclass(frozen=True)
 class Embedded:
-    """`vectors` of shape (texts, dimensions), None where there are none; `reason` why not although a model is set."""
+    """`vectors` of shape (texts, dimensions), None where there are none; `problem` why not although a model is set."""
 
     vectors: NDArray[np.float64] | None
-    reason: str | None
+    problem: str | None
+
+    @property
+    def reason(self) -> str | None:
+        """The problem with what follows from it."""
+        return self.problem and f"TF-IDF was used in place of embeddings: {self.problem}"
 
 
 def of_texts(
     store: Store, settings: Settings, texts: Sequence[str], *, environ: Mapping[str, str] | None = None
 ) -> Embedded:
-    """The embeddings of all `texts` by `TRIMTAB_EMBEDDING_MODEL`, or None with the reason why there are none.
+    """The embeddings of all `texts` by `TRIMTAB_EMBEDDING_MODEL`, or None with the problem why there are none.
 
     The endpoint is the model's. Never raises for a model that cannot be asked, nor for an empty budget.
     """
@@ -42,4 +47,4 @@ def of_texts(
         with port:
             return Embedded(embed(store, port, texts), None)
     except (ModelError, BudgetExceeded, SettingsError) as error:
-        return Embedded(None, f"TF-IDF was used in place of embeddings: {error}")
+        return Embedded(None, str(error))

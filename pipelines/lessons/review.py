@@ -84,7 +84,7 @@ def edit(
     """
     lesson = lessons.one(store, lesson_id)
     words = text or LessonText(*(lesson[name] for name in ("title", "when_text", "when_not", "do_text")))
-    material = gather.material(store, lesson_id)
+    material = gather.material(store, lesson_id, words)
     origin = lesson["origin"]
     before = lesson["trust"] or BY_ORIGIN.get(origin)
     trust, left = after_edit(before, tainting.read(lesson["taint"]), words, origin=origin)
@@ -95,7 +95,7 @@ def edit(
     origins = Origins(trust, tuple(asdict(one) for one in (*left, *new)), parents)
     return lesson_reviews.edit(
         store, lesson_id, version=version, operator=operator, text=text, scope=scope, holdout=holdout,
-        expires_at=expires_at, origins=origins, findings=found, render=render,
+        expires_at=expires_at, origins=origins, findings=found, compared=gather.compared(material), render=render,
     )  # fmt: skip
 
 

@@ -19,10 +19,12 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from store.embeddings import METHOD
+
 __all__ = ["EMBEDDINGS", "TFIDF", "Similarity", "joined", "vectoriser"]
 
 TFIDF: Final = "TF-IDF"
-EMBEDDINGS: Final = "embeddings"
+EMBEDDINGS: Final = METHOD
 _BLOCK: Final = 512  # rows of cosines in memory at once
 _DIGITS: Final = 9
 

@@ -133,6 +133,14 @@ def front(page: Page) -> None:
     expect(page.get_by_test_id("stSidebarNav")).to_have_count(0)
 
 
+def withheld(page: Page, name: str, needed: str, held: str) -> None:
+    """A button is there, cannot be pressed, and says whose task it is."""
+    button = page.get_by_role("button", name=name, exact=True)
+    expect(button).to_be_disabled()
+    button.hover(force=True)
+    expect(page.get_by_text(f"This takes the role {needed}, and you have the role {held}.")).to_be_visible()
+
+
 def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("combobox", name=re.compile(re.escape(label))).click()
     page.get_by_role("option", name=option, exact=True).click()
@@ -144,22 +152,31 @@ def test_roles_are_given_used_and_taken_in_open_sessions(server: str, visitor: C
     ana = sign_in(visitor(), server, ANA, place="settings")
     expect(ana.get_by_test_id("stSidebar").get_by_text("admin")).to_be_visible()
 
-    ben.get_by_label("Address").fill(EVE)
-    ben.get_by_role("button", name="Invite").click()
-    expect(ben.get_by_text("needs the role admin, and you have the role viewer")).to_be_visible()
+    withheld(ben, "Invite", "admin", "viewer")
 
     choose(ana, "Change somebody", BEN)
     choose(ana, "New role", "reviewer")
     ana.get_by_role("button", name="Change the role").click()
     expect(ana.get_by_text(f"{BEN} has the role reviewer now.")).to_be_visible()
+    choose(ana, "New role", "admin")
+    ana.get_by_role("button", name="Change the role").click()
+    expect(ana.get_by_text(f"{BEN} has the role admin now.")).to_be_visible()
+    ben.reload()
+    expect(ben.get_by_role("button", name="Invite")).to_be_enabled()
+    choose(ana, "New role", "reviewer")
+    ana.get_by_role("button", name="Change the role").click()
+    expect(ana.get_by_text(f"{BEN} has the role reviewer now.")).to_be_visible()
+    # What their page still offers is refused, and then no longer offered.
+    ben.get_by_label("Address").fill(EVE)
     ben.get_by_role("button", name="Invite").click()
     expect(ben.get_by_text("needs the role admin, and you have the role reviewer")).to_be_visible()
     expect(ben.get_by_test_id("stSidebar").get_by_text("reviewer")).to_be_visible()
+    withheld(ben, "Invite", "admin", "reviewer")
 
     ana.get_by_role("button", name="Remove", exact=True).click()
     ana.get_by_role("button", name="Remove this operator").click()
     expect(ana.get_by_text(f"{BEN} is removed.")).to_be_visible()
-    ben.get_by_role("button", name="Invite").click()
+    ben.reload()
     expect(ben.get_by_role("heading", name="You may not come in yet")).to_be_visible()
     expect(ben.get_by_test_id("stSidebarNav")).to_have_count(0)
 
@@ -168,6 +185,22 @@ def test_roles_are_given_used_and_taken_in_open_sessions(server: str, visitor: C
     ana.get_by_role("button", name="Remove", exact=True).click()
     ana.get_by_role("button", name="Remove this operator").click()
     expect(ana.get_by_text(re.compile("is the last admin"))).to_be_visible()
+
+
+@pytest.mark.parametrize("place", ["traces?status=error&find=a%20b", "settings?settings=Keys"])
+def test_a_link_survives_signing_in(server: str, visitor: Callable[[], BrowserContext], place: str) -> None:
+    page = visitor().new_page()
+    page.goto(f"{server}/{place}")
+    front(page)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Address").fill(ANA)
+    page.get_by_role("button", name="Come in").click()
+    expect(page.get_by_role("heading", name=place.partition("?")[0].capitalize(), exact=True)).to_be_visible()
+    came, wanted = urlsplit(page.url), urlsplit(place)
+    assert came.path == f"/{wanted.path}"
+    assert set(parse_qsl(wanted.query)) <= set(parse_qsl(came.query))
+    page.get_by_role("button", name="Sign out").click()
+    front(page)
 
 
 def test_who_is_not_allowed_sees_whom_to_ask_and_nothing_else(

@@ -44,6 +44,14 @@ def admin(filled, monkeypatch):
     come(monkeypatch, ADMIN)
 
 
+def forge(app: AppTest, key: str) -> AppTest:
+    """Send that a button was pressed, whether or not the page lets a browser press it."""
+    app.button(key=key)._value = True
+    app.run()
+    assert not app.exception, [error.value for error in app.exception]
+    return app
+
+
 def _never(app: AppTest) -> AppTest:
     app.text_input(key="never_unit_shop").set_value("eve")
     return app
@@ -82,6 +90,9 @@ ATTEMPTS: list[tuple[str, dict[str, str], Callable[[AppTest], AppTest], dict[str
     ("settings", {"settings": "Keys"}, _key, {"key_make_confirm": "admin", "key_revoke": "admin"}),
 ]  # fmt: skip
 
+# Pressed, they act while the page is drawn, where they are disabled by then.
+WITHOUT_CALLBACK = {"source_test_lf"}
+
 
 @pytest.mark.parametrize(("page", "query", "prepare", "buttons"), ATTEMPTS)
 def test_a_button_that_is_still_there_changes_nothing(filled, monkeypatch, page, query, prepare, buttons):
@@ -90,13 +101,19 @@ def test_a_button_that_is_still_there_changes_nothing(filled, monkeypatch, page,
     with untouched(filled):
         for key, needed in buttons.items():
             for email in LESSER[needed]:
+                come(monkeypatch, ADMIN)
+                app.run()
                 come(monkeypatch, email)
                 app = click(app, key)
                 role = operators.role_of(filled, email)
-                assert f"needs the role {needed}, and you have the role {role}" in unescaped(shown(app)), key
+                if key not in WITHOUT_CALLBACK:
+                    assert f"needs the role {needed}, and you have the role {role}" in unescaped(shown(app)), key
+                assert app.button(key=key).disabled
+                assert f"This takes the role {needed}" in str(app.button(key=key).help)
+                forge(app, key)
     come(monkeypatch, None)
     with untouched(filled):
-        app = click(app, key)
+        app = forge(app, key)
     assert [button.label for button in app.button] == ["Sign in"]
 
 

@@ -32,12 +32,12 @@ def of_berlin(monkeypatch):
 
 
 def _read_at(app):
-    return next(text.value for text in app.caption if "Read at" in text.value)
+    return next(text.value for text in app.caption if "Shown at" in text.value)
 
 
 def test_without_a_choice_times_are_utc(store, of_berlin):
     app = open_page("overview")
-    assert "Read at 2026-11-20 12:00:00 UTC" in _read_at(app)
+    assert "Shown at 2026-11-20 12:00:00 UTC" in _read_at(app)
     assert app.toggle(key="feel_zone").label == "Times of Berlin"
     assert app.toggle(key="feel_zone").value is False
 
@@ -45,11 +45,11 @@ def test_without_a_choice_times_are_utc(store, of_berlin):
 def test_the_choice_holds_for_texts_and_tables_and_is_kept(store, of_berlin):
     app = open_page("overview")
     app.toggle(key="feel_zone").set_value(True).run()
-    assert "Read at 2026-11-20 13:00:00 CET" in _read_at(app)
+    assert "Shown at 2026-11-20 13:00:00 CET" in _read_at(app)
     columns = app.dataframe[0].proto.columns
     assert "Newest (Berlin)" in columns
     assert '"timezone": "Europe/Berlin"' in columns
-    assert "Read at 2026-11-20 13:00:00 CET" in _read_at(open_page("overview"))
+    assert "Shown at 2026-11-20 13:00:00 CET" in _read_at(open_page("overview"))
     store.write(lambda connection: None)
     with store.read() as reader:
         assert reader.value("SELECT zone FROM operator_visits WHERE operator = $who", {"who": LOCAL}) == "browser"

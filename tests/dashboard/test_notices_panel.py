@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from loop_data import HOSTILE
 from page_driver import click, open_page, shown, store_for_pages, unescaped
-from signing_in import REVIEWER, come, signing_in
+from signing_in import ADMIN, REVIEWER, come, signing_in
 from streamlit.testing.v1 import AppTest
 
 from store import audit, notice_deliveries, notice_routes, notices
@@ -95,6 +95,10 @@ def test_a_reviewer_sees_routes_and_changes_none(store: Store, monkeypatch: pyte
     page = opened()
     assert "very-secret" not in unescaped(shown(page))
     assert not [box for box in page.text_input if (box.key or "").startswith("route_")]
+    assert page.button(key=f"route_switch_{route}").disabled
+    come(monkeypatch, ADMIN)
+    page = opened()
+    come(monkeypatch, REVIEWER)
     click(page, f"route_switch_{route}")
     assert notice_routes.held(store, route).enabled
 

@@ -103,12 +103,13 @@ def test_a_rule_is_changed_and_removed(store: Store) -> None:
 
 def test_only_admins_save(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     signing_in(store, monkeypatch)
-    come(monkeypatch, REVIEWER)
     page = opened()
     page.text_input(key="segment_new_name").set_value("x")
     page.selectbox(key="segment_new_0_field").set_value("traces").run()
     page.text_input(key="segment_new_0_traces_values").set_value("2").run()
     page.text_input(key="segment_new_reason").set_value("why").run()
     page = click(page, "segment_new_preview")
-    click(page, "segment_new_save")
+    come(monkeypatch, REVIEWER)
+    page = click(page, "segment_new_save")
+    assert page.button(key="segment_new_save").disabled
     assert segments.rules(store).is_empty()

@@ -159,6 +159,13 @@ def test_commands_hand_their_work_to_the_server(serve: Callable[..., Server], tm
 
     saved = server.command("backup", tmp_path / "copy.duckdb")
     assert (saved.returncode, saved.stderr) == (0, "")
+    log = [json.loads(line) for line in server.command("audit", "export").stdout.splitlines()]
+    (loaded,) = (row for row in log if row["action"] == "file load" and row["detail"]["file"] == traces.name)
+    assert loaded["actor"].startswith("command line")
+    assert loaded["detail"]["accepted"] == 2
+    (backed_up,) = (row for row in log if row["action"] == "backup make")
+    assert backed_up["actor"].startswith("command line")
+    assert backed_up["detail"]["file"] == str(tmp_path / "copy.duckdb")
     assert (tmp_path / "copy.duckdb").stat().st_size > 0
 
     for arguments in (["restore", tmp_path / "copy.duckdb", "--force"], ["demo"]):
@@ -276,7 +283,7 @@ def test_after_a_kill_the_next_start_catches_up_and_works(serve: Callable[..., S
 
 def test_a_load_cut_off_by_a_kill_is_told_and_continues(serve: Callable[..., Server], large: Path) -> None:
     first = serve().wait_until_up()
-    events = first.remote().ingest([large], None, None)
+    events = first.remote().ingest([large], None, None, "Ada")
     assert any(event["event"] == "progress" for event in events)
     first.process.kill()
     first.process.wait(LIMIT)
@@ -294,7 +301,7 @@ def test_a_load_cut_off_by_a_kill_is_told_and_continues(serve: Callable[..., Ser
 
 def test_stopping_ends_a_load_that_a_command_waits_for(serve: Callable[..., Server], large: Path) -> None:
     server = serve().wait_until_up()
-    events = server.remote().ingest([large], None, None)
+    events = server.remote().ingest([large], None, None, "Ada")
     assert any(event["event"] == "progress" for event in events)
     assert server.stop() == 0
     last = list(events)[-1]

@@ -45,11 +45,63 @@ def test_one_line_of_nothing_is_empty():
     assert text.one_line(" " * 1000 + "x", 10) == "…"
 
 
+# What Streamlit's Markdown makes of the text of a paragraph after escapes are gone: the expressions of mdast-util-gfm-
+# autolink-literal 2 and remark-emoji 5, and those of Streamlit 1.67 itself, as they stand in its bundle.
+MADE_INTO_MORE = {
+    "link": re.compile(r"(https?://|www(?=\.))([-.\w]+)", re.IGNORECASE | re.ASCII),
+    "mail": re.compile(r"([-.\w+]+)@([-\w]+(?:\.[-\w]+)+)", re.ASCII),
+    "icon": re.compile(r":material[_/]", re.ASCII),
+    "logo": re.compile(r":streamlit:"),
+    "emoji": re.compile(r":\+1:|:-1:|:[\w-]+:", re.ASCII),
+    "sign": re.compile(r"(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)"),
+}
+PARTS = st.sampled_from(
+    ["http", "HTTPS", "://", ":", "/", "www", "WWW.", ".", "a.example", "eve", "@", "b-c.example", "material", "_home",
+     "streamlit", "+1", "100", "smile", "->", "<->", "--", ">=", "~=", "<", "-", " ", "\n", "\\", "[", "](", ")", "*",
+     "`", "<b>", "&amp;", "$", "\u200b", "é", "1."]
+)  # fmt: skip
+
+
+def _read(markdown):
+    """The text of a paragraph as a reader of CommonMark has it before anything else is made of it."""
+    (paragraph,) = [token for token in MarkdownIt("commonmark").parse(f"x {markdown}") if token.type == "inline"]
+    assert {token.type for token in paragraph.children or []} <= {"text", "text_special"}
+    return "".join(token.content for token in paragraph.children or []).removeprefix("x").removeprefix(" ")
+
+
 @pytest.mark.parametrize("value", HOSTILE)
 def test_escaped_text_renders_as_itself(value):
     rendered = MarkdownIt("commonmark").renderInline(text.markdown_safe(value))
-    assert html.unescape(rendered) == value
+    assert html.unescape(rendered).replace("\u200b", "") == value
     assert not re.search(r"<(?!br)", rendered)
+
+
+@given(st.lists(st.one_of(PARTS, PARTS, ANY_TEXT), max_size=12).map("".join))
+def test_nothing_is_made_of_escaped_text(value):
+    safe = text.markdown_safe(value)
+    read = _read(safe)
+    assert read.replace("\u200b", "") == " ".join(text.clean(value).split()).replace("\u200b", "")
+    for where in (read, f"by {read}.", f"{read}: done"):
+        assert {name for name, pattern in MADE_INTO_MORE.items() if pattern.search(where)} == set()
+    assert ":material/" not in safe
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ("see http://evil.example/x", "link"), ("HTTPS://evil.example", "link"), ("(www.evil.example)", "link"),
+        ("write to eve@evil.example", "mail"), ("a :material_home: b", "icon"), (":streamlit:", "logo"),
+        ("so :100: it is", "emoji"), ("a -> b", "sign"), ("<-> b", "sign"),
+    ],
+)  # fmt: skip
+def test_what_would_be_made_of_it_is_kept_from_it(value, made):
+    assert MADE_INTO_MORE[made].search(value), "the expression does not find what it is for"
+    assert not MADE_INTO_MORE[made].search(_read(text.markdown_safe(value)))
+
+
+@pytest.mark.parametrize("value", ["12:30 and 7:05", "a-b", "x = 3 - 2", "a@ b", "-5.2 to 3", "ratio 1:2", "wwwx.y"])
+def test_text_of_which_nothing_is_made_holds_nothing_invisible(value):
+    assert "\u200b" not in text.markdown_safe(value)
 
 
 @given(ANY_TEXT)

@@ -1,5 +1,6 @@
 """The Overview page: the answer on top, what waits, faults in red, and what an empty or thin store says."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,8 +9,11 @@ from page_driver import APP, markup, open_page, shown, store_for_pages
 from publishing import publisher
 from streamlit.testing.v1 import AppTest
 
-from store import meta, overview
+from dashboard import answers, runtime
+from dashboard.feel import sidebar
+from store import audit, meta, overview
 from store.errors import QueryTimeout
+from store.settings import Settings
 
 HOSTILE = "<script>x</script> **b** ![i](http://evil.example/i.png) $\\frac{1}{2}$"
 
@@ -243,3 +247,25 @@ def test_new_data_is_shown_at_once(store, tmp_path):
     publish(traces=_traces("shop", 30, newest=NOW, failed=1))
     store.write(meta.bump)
     assert _metrics(page.run())["Traces"].value == "60"
+
+
+def test_beside_data_that_streams_in_the_page_says_how_old_it_is(store, tmp_path, monkeypatch):
+    runtime.install(replace(runtime.current(), settings=Settings(page_age_seconds=60)))
+    # As if reading took long, and as if a moment were old.
+    monkeypatch.setattr(answers, "_QUICK_SECONDS", -1.0)
+    monkeypatch.setattr(sidebar, "WORTH_SAYING", 1e-9)
+    publish = publisher(store, tmp_path)
+    publish(traces=_traces("desk", 30, newest=NOW, failed=1))
+    page = open_page("overview")
+    publish(traces=_traces("shop", 30, newest=NOW, failed=1))
+    store.write(meta.bump)
+    page.run()
+    assert _metrics(page)["Traces"].value == "30"
+    assert "s before: data is coming in." in page.caption[0].value
+    assert any("Data is coming in" in caption.value for caption in page.sidebar.caption)
+
+    # What somebody did is in every page from then on.
+    store.write(lambda connection: audit.append(connection, NOW, "ana", "setting", "retention", {}))
+    page.run()
+    assert _metrics(page)["Traces"].value == "60"
+    assert page.caption[0].value.endswith("UTC.")

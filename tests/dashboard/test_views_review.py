@@ -10,8 +10,9 @@ from publishing import publisher
 
 from dashboard.ui.text import clean
 from pipelines.lessons import review
+from pipelines.lessons.lint import gather
 from pipelines.lessons.proposing import Claim, Proposal, propose, propose_by_operator
-from store import audit, lesson_lint, lesson_settings, lessons, playbooks
+from store import audit, embeddings, lesson_lint, lesson_settings, lessons, meta, playbooks
 from store.lesson_reviews import LessonText
 from store.lesson_versions import Scope
 
@@ -78,7 +79,7 @@ def test_the_first_lesson_is_shown_with_reach_and_evidence(proposed):
     reach = lessons.blast_radius(proposed, "shop", None, NOW)
     assert reach.traces == 28
     told = {metric.label: metric.value for metric in page.metric}
-    assert told.keys() == {"requests per day", "users", "tokens per day"}
+    assert told.keys() == {"requests per day", "agents", "users", "tokens per day"}
     assert (told["requests per day"], told["users"]) == ("4.0", str(reach.users))
     assert 4 * 20 < float(told["tokens per day"].replace(",", "")) < 4 * 400
     assert "here they part" in text
@@ -287,8 +288,34 @@ def test_the_second_person_approves_on_the_page(proposed):
 
 def test_similar_lessons_are_named_with_their_likeness(proposed):
     page = open_page("review", lesson="many-0001")
-    assert "Similar lessons, by the cosine of their words" in shown(page)
+    assert "Similar lessons, by the cosine of TF-IDF" in shown(page)
     assert "First look up the seat" in shown(page)
+
+
+def test_the_method_of_comparison_is_told_and_why_not_the_other(proposed):
+    assert "Other lessons were compared by TF-IDF." in shown(open_page("review", lesson="many-0001"))
+    row = lessons.one(proposed, "many-0001")
+    now = proposed.clock.now()
+
+    def embed(*names):
+        texts = [lessons.one(proposed, name) for name in names]
+        hashes = ["\n".join((one["title"], one["when_text"], one["do_text"])) for one in texts]
+        made = {embeddings.content_hash(text): [1.0, 0.3 * place] for place, text in enumerate(hashes)}
+        embeddings.keep(proposed, "here", 1, made)
+
+    proposed.write(lambda connection: embeddings.note(connection, embeddings.State("here", "e5", 1, now, "<b>503</b>")))
+    gather.check(proposed, row["lesson_id"])
+    proposed.write(meta.bump)
+    assert "TF-IDF was used in place of embeddings: they could not be had: <b>503</b>" in unescaped(
+        shown(open_page("review", lesson="many-0001"))
+    )
+    embed("many-0001", "many-0002")
+    gather.check(proposed, row["lesson_id"])
+    proposed.write(meta.bump)
+    told = unescaped(shown(open_page("review", lesson="many-0001")))
+    assert "(cosine 0.96 by embeddings)" in told
+    assert "Other lessons were compared by embeddings." in told
+    assert "Similar lessons, by the cosine of TF-IDF and embeddings" in told
 
 
 def test_the_least_certain_first(proposed):

@@ -125,8 +125,15 @@ def test_what_proves_nothing_is_explained(signed, monkeypatch, changed, says):
 
 def test_who_is_not_allowed_is_told_whom_to_ask(signed, monkeypatch):
     come(monkeypatch, "eve@elsewhere.example")
+    page = AppTest.from_file(str(APP), default_timeout=30).run()
+    actor, action, subject, detail = newest(signed)
+    assert (actor, action, subject) == (
+        "eve@elsewhere.example", "sign in refused", "operator eve@elsewhere.example",
+    )  # fmt: skip
+    assert "not on the list" in detail["why"]
+    assert operators.listed(signed).height == 3
     with untouched(signed):
-        page = AppTest.from_file(str(APP), default_timeout=30).run()
+        page.run()
     assert "Ask Grace of the platform team" in shown(page)
     assert [button.label for button in page.button] == ["Use another account"]
     monkeypatch.setattr(gate.st, "logout", lambda: None)
@@ -136,6 +143,25 @@ def test_who_is_not_allowed_is_told_whom_to_ask(signed, monkeypatch):
     page.run()
     assert page.title[0].value == "Overview"
     assert operators.role_of(signed, "eve@team.example") == "viewer"
+    assert newest(signed)[:2] == ("eve@team.example", "sign in")
+
+
+def test_a_sign_in_is_one_row_however_many_pages_are_opened(signed, monkeypatch):
+    come(monkeypatch, VIEWER, nonce="another sign-in")
+    before = audit.count(signed)
+    page = open_page("settings")
+    assert newest(signed)[:3] == (VIEWER, "sign in", f"operator {VIEWER}")
+    assert newest(signed)[3]["role"] == "viewer"
+    page.run()
+    page.switch_page("views/traces.py").run()
+    open_page("data")
+    assert audit.count(signed) == before + 1
+
+
+def test_the_local_operator_leaves_no_row_by_opening_pages(store):
+    with untouched(store):
+        for place in ("settings", "traces", "data"):
+            open_page(place).run()
 
 
 def test_a_removed_operator_is_out_with_the_next_click(signed, monkeypatch):

@@ -36,10 +36,10 @@ class Fake:
         if self.error is not None:
             raise self.error
 
-    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None) -> Generator[Event]:
+    def ingest(self, paths: list[Path], source: str | None, mapping: Mapping | None, operator: str) -> Generator[Event]:
         try:
             yield {"event": "progress", "file": "a.csv"}
-            self._ask("ingest", paths, source, mapping)
+            self._ask("ingest", paths, source, mapping, operator)
             yield {"event": "report", "file": "a.csv"}
         finally:
             self.closed.set()
@@ -56,8 +56,8 @@ class Fake:
         self._ask("sql", text, timeout)
         return pl.DataFrame({"n": [1, 2]})
 
-    def backup(self, path: Path) -> dict[str, Any]:
-        self._ask("backup", path)
+    def backup(self, path: Path, operator: str) -> dict[str, Any]:
+        self._ask("backup", path, operator)
         return {"path": str(path)}
 
     def create_key(
@@ -94,11 +94,11 @@ def client_of(
 
 ROUTES = [
     ("GET", "/control/hello", None),
-    ("POST", "/control/ingest", {"paths": ["/a.csv"]}),
+    ("POST", "/control/ingest", {"paths": ["/a.csv"], "operator": "Ada"}),
     ("POST", "/control/run", {"job": "inbox"}),
     ("GET", "/control/jobs", None),
     ("POST", "/control/sql", {"sql": "SELECT 1"}),
-    ("POST", "/control/backup", {"path": "/b.duckdb"}),
+    ("POST", "/control/backup", {"path": "/b.duckdb", "operator": "Ada"}),
     ("GET", "/control/keys", None),
     ("POST", "/control/keys", {"scopes": ["ingest"], "operator": "Ada"}),
     ("POST", "/control/keys/revoke", {"key_id": "x", "operator": "Ada"}),
@@ -146,17 +146,17 @@ def test_another_scheme_of_authorization_is_refused(fake: Fake) -> None:
 
 def test_a_stream_is_one_object_a_line_and_says_when_it_ends(fake: Fake) -> None:
     mapping = Mapping("signals", (), "shop")
-    body = {"paths": ["/x/a.csv"], "source": "shop", "mapping": mapping.to_json()}
+    body = {"paths": ["/x/a.csv"], "source": "shop", "mapping": mapping.to_json(), "operator": "Ada"}
     answer = client_of(fake).post("/control/ingest", json=body)
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [line["event"] for line in lines] == ["progress", "report", "end"]
-    assert fake.asked == [("ingest", [Path("/x/a.csv")], "shop", mapping)]
+    assert fake.asked == [("ingest", [Path("/x/a.csv")], "shop", mapping, "Ada")]
     assert fake.closed.is_set()
 
 
 def test_an_error_in_a_stream_is_its_last_line_but_one(fake: Fake) -> None:
     fake.error = StoreError("The disk is on the moon.")
-    answer = client_of(fake).post("/control/ingest", json={"paths": ["/a.csv"]})
+    answer = client_of(fake).post("/control/ingest", json={"paths": ["/a.csv"], "operator": "Ada"})
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert lines[1] == {"event": "error", "error": "The disk is on the moon."}
 
@@ -217,7 +217,9 @@ def test_when_the_client_goes_away_the_work_is_closed(fake: Fake, monkeypatch: p
         thread.start()
         try:
             client = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=LIMIT)
-            client.request("POST", "/control/ingest", b'{"paths": ["/a"]}', {"Authorization": f"Bearer {TOKEN}"})
+            client.request(
+                "POST", "/control/ingest", b'{"paths": ["/a"], "operator": "Ada"}', {"Authorization": f"Bearer {TOKEN}"}
+            )
             answer = client.getresponse()
             assert json.loads(answer.readline()) == {"event": "waiting"}
             answer.close()
@@ -246,7 +248,9 @@ def test_when_the_client_goes_away_the_work_is_closed(fake: Fake, monkeypatch: p
         ("/control/ingest", b'{"paths": ["a.csv"]}', "absolute paths"),
         ("/control/ingest", b'{"paths": [1]}', "absolute paths"),
         ("/control/ingest", b'{"paths": ["/a"], "mapping": "{"}', "JSON"),
+        ("/control/ingest", b'{"paths": ["/a"]}', "operator must be of type str"),
         ("/control/backup", b'{"path": "b.duckdb"}', "must be absolute"),
+        ("/control/backup", b'{"path": "/b.duckdb"}', "operator must be of type str"),
         ("/control/keys", b'{"operator": "Ada"}', "scopes must be of type list"),
         ("/control/keys", b'{"scopes": [1], "operator": "Ada"}', "list of texts"),
         ("/control/keys", b'{"scopes": ["ingest"]}', "operator must be of type str"),

@@ -411,6 +411,20 @@ def test_an_uploaded_file_is_loaded_and_its_status_says_so(server: LiveServer) -
     assert server.rows("SELECT count(*) AS n FROM spans") == [{"n": 2}]
 
 
+def test_a_file_leaves_a_row_in_the_audit_log_and_what_agents_send_does_not(tmp_path: Path) -> None:
+    body = request_of(1).SerializeToString()
+    with serving(tmp_path, keyless=False) as server:
+        key = server.key("ingest", name="shop")
+        sent = server.send("POST", "/v1/upload?name=spans.csv", b"trace_id,span_id,kind\nt-1,a,llm\n", key)
+        until(lambda: server.get(sent.json()["status_url"], key).json()["state"] == "done")
+        assert server.traces(body, {**PROTOBUF, **key}).status == 200
+        assert server.signals({"signal_id": "1", "trace_id": TRACE, "kind": "copy"}, key).status == 200
+        rows = server.rows("SELECT actor, action, subject, detail FROM audit_log WHERE action NOT LIKE 'key %'")
+    ((row, detail),) = ((row, json.loads(row.pop("detail"))) for row in rows)
+    assert row == {"actor": "key shop", "action": "file load", "subject": "batch 1"}
+    assert (detail["file"], detail["accepted"], detail["rejected"]) == ("spans.csv", 1, 0)
+
+
 def test_a_file_that_is_none_fails_with_a_reason(server: LiveServer) -> None:
     url = server.send("POST", "/v1/upload?name=..%2F..%2Fetc%2Fpasswd", b"\x00\x01\x02").json()["status_url"]
     until(lambda: server.get(url).json()["state"] not in ("queued", "running"))

@@ -20,6 +20,7 @@ from hostile_world import rows, trace_id
 from loop_data import NOW
 from publishing import publisher
 
+from gateway.security_headers import ALWAYS
 from pipelines.commands.remote import find_server
 from store import api_keys, pull_sources
 from store.clock import FixedClock
@@ -143,12 +144,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ("GET", "/"), ("GET", "/traces"), ("GET", "/_stcore/health"), ("GET", "/healthz"), ("GET", "/favicon.png"),
         ("GET", "/static/js/nothing.js"), ("GET", "/media/nothing.csv"), ("POST", "/v1/traces"),
         ("GET", "/v1/openapi.json"), ("GET", "/control/jobs"), ("DELETE", "/"), ("POST", "/_stcore/agent/interact"),
-        ("GET", "/_stcore/upload_file/a/b"), ("GET", "//evil"),
+        ("GET", "/_stcore/upload_file/a/b"), ("GET", "//evil"), ("POST", "/v1/steer"),
     ],
 )  # fmt: skip
 def test_every_kind_of_answer_has_the_headers(server, method, path):
     _, named, _ = server.ask(method, path)
     assert [name for name in HEADERS if name not in named] == []
+
+
+def test_the_steering_process_answers_with_the_headers_of_the_others(server):
+    def guarding(method, path, body=None):
+        _, named, _ = server.ask(method, path, body, {"content-type": "application/json", "x-api-key": server.key})
+        ours = {name.lower() for name, _ in (*ALWAYS, ("Content-Security-Policy", ""))}
+        return {name: value for name, value in named.items() if name in ours}
+
+    others = guarding("GET", "/v1/policies/shop")
+    assert len(others) == len(ALWAYS) + 1
+    assert guarding("POST", "/v1/steer", b'{"agent": "shop"}') == others
+    assert guarding("POST", "/v1/steer", b"{") == others
+    assert others["content-security-policy"].startswith("default-src 'none'")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from pipelines.ingest import inbox
 from pipelines.ingest.load import BatchReport, load
 from pipelines.jobs import JobContext, JobInterrupted, JobResult
-from store import adhoc
+from store import adhoc, audit
 from store.clock import FixedClock
 from store.connection import Store
 from store.errors import DiskFull
@@ -86,6 +86,9 @@ def test_a_file_is_loaded_and_moved_beside_its_report(context: JobContext, folde
     assert (report["received"], report["accepted"], report["duplicate"], report["rejected"]) == (2, 2, 0, 0)
     assert [trace for trace, _ in stored(context.store)] == ["a1", "a2"]
     assert not inbox.has_work(context.store, context.settings)
+    assert audit.recent(context.store).select("actor", "action", "subject").rows() == [
+        ("scheduler", "file load", "batch 1")
+    ]
 
 
 def test_the_folder_of_a_file_is_its_source(context: JobContext, folder: Path) -> None:

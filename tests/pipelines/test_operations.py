@@ -72,7 +72,7 @@ def operations(
 def test_progress_is_told_once_and_waiting_keeps_the_line_open(
     store: Store, loads: SlowLoads, stopping: threading.Event
 ) -> None:
-    events = operations(store, loads, stopping).ingest([Path("a.csv")], None, None)
+    events = operations(store, loads, stopping).ingest([Path("a.csv")], None, None, "Ada")
     first = next(events)
     assert (first["event"], first["phase"], first["received"]) == ("progress", "reading", 3)
     assert next(events) == {"event": "waiting"}
@@ -82,7 +82,7 @@ def test_progress_is_told_once_and_waiting_keeps_the_line_open(
 
 
 def test_closing_the_events_cancels_the_load(store: Store, loads: SlowLoads, stopping: threading.Event) -> None:
-    events = operations(store, loads, stopping).ingest([Path("a.csv")], None, None)
+    events = operations(store, loads, stopping).ingest([Path("a.csv")], None, None, "Ada")
     next(events)
     events.close()
     assert loads.cancelled == ["1"]
@@ -91,7 +91,7 @@ def test_closing_the_events_cancels_the_load(store: Store, loads: SlowLoads, sto
 def test_when_the_process_stops_the_load_is_told_to_continue_later(
     store: Store, loads: SlowLoads, stopping: threading.Event
 ) -> None:
-    events = operations(store, loads, stopping).ingest([Path("a.csv")], None, None)
+    events = operations(store, loads, stopping).ingest([Path("a.csv")], None, None, "Ada")
     next(events)
     stopping.set()
     (last,) = list(events)

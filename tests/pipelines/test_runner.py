@@ -373,9 +373,9 @@ def test_the_registry_is_in_the_order_of_its_dependencies() -> None:
         seen.add(name)
     assert seen == {
         "inbox", "pull", "link-signals", "tasks", "judges", "rewards", "transitions", "credit", "failures",
-        "signal-yield", "hacking-watch", "lessons", "draft-lessons", "preferences", "drift", "guardrails",
-        "lesson-expiry", "policies", "exploration", "payoffs", "distil", "graduate", "segments", "model-watch",
-        "model-probes", "incidents", "notices", "retention", "backup",
+        "signal-yield", "hacking-watch", "lessons", "draft-lessons", "lint-lessons", "preferences", "drift",
+        "guardrails", "lesson-expiry", "policies", "exploration", "payoffs", "distil", "graduate", "segments",
+        "model-watch", "model-probes", "incidents", "notices", "retention", "backup",
     }  # fmt: skip
     # Rollouts that failed through no fault of the agent are set aside by their labels.
     assert "failures" in REGISTRY["lessons"].after

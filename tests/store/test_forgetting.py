@@ -14,6 +14,7 @@ from publishing import publisher
 from store import (
     audit,
     backup,
+    embeddings,
     forgetting,
     graduation,
     lessons,
@@ -327,6 +328,11 @@ def test_lessons_lose_that_evidence_and_those_with_too_little_are_demoted(opened
     _lesson(opened, "waiting", evidence=[(TRACE, "good")], state="proposed")
     _lesson(opened, "untouched", evidence=[("t2", "good")])
     _lesson(opened, "own", evidence=[("t2", "good")], user=USER)
+    told = ["\n".join(row) for row in _table(
+        opened, "SELECT title, when_text, do_text FROM lesson_versions WHERE lesson_id IN ('enough', 'waiting')"
+    )]  # fmt: skip
+    embeddings.keep(opened, "o", 1, {embeddings.content_hash(text): [1.0, 0.0] for text in told})
+    assert _table(opened, "SELECT count(*) FROM lesson_embeddings") == [(len(set(told)),)]
     foreseen = {one.lesson_id: one.demoted_to for one in forgetting.preview(opened, USER).lessons}
     assert foreseen == {"enough": None, "oneside": "canary", "nothing": "retired", "waiting": None}
     report = forgetting.forget(opened, USER, operator="Ada", render=_render)
@@ -342,6 +348,8 @@ def test_lessons_lose_that_evidence_and_those_with_too_little_are_demoted(opened
     # What only they said is taken out of the texts of lessons; what others say too would stay.
     texts = [row[0] for row in _table(opened, "SELECT do_text FROM lesson_versions WHERE lesson_id NOT IN ('own')")]
     assert all(text.startswith("as in") and text.endswith("[removed]") for text in texts)
+    # Of the words that are gone no numbers are left either.
+    assert _table(opened, "SELECT count(*) FROM lesson_embeddings") == [(0,)]
     demotions = audit.recent(opened, subject="lesson oneside").to_dicts()
     assert [(row["actor"], row["action"]) for row in demotions] == [("trimtab", "lesson demote")]
     assert "forgotten" in json.loads(demotions[0]["detail"])["reason"]

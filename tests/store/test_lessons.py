@@ -156,7 +156,9 @@ def test_blast_radius_counts_the_last_seven_days_of_the_lessons_scope(publish, s
         ] + [{"trace_id": "other", "agent": "billing", "started_at": now}]
     )  # fmt: skip
     whole = lessons.blast_radius(store, "airline", None, now)
-    assert (whole.traces, whole.users, whole.traces_per_day) == (3, 2, pytest.approx(3 / 7))
+    assert (whole.traces, whole.agents, whole.users, whole.traces_per_day) == (3, 1, 2, pytest.approx(3 / 7))
+    everywhere = lessons.blast_radius(store, "*", None, now + timedelta(seconds=1))
+    assert (everywhere.traces, everywhere.agents, everywhere.users) == (4, 2, 2)
     assert whole.latest == now - timedelta(days=0.1)
     one = lessons.blast_radius(store, "airline", "airline-1", now)
     assert (one.traces, one.users) == (1, 1)

@@ -12,6 +12,7 @@ from store import audit, retention
 from store.clock import FixedClock
 from store.connection import Store
 from store.errors import ActionRefused
+from tests.pipelines.notices.written import post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -137,3 +138,89 @@ def test_a_rule_that_cannot_be_is_refused_and_changes_are_audited(empty):
     retention.put(store, "traces", "*", None, by="Ada")
     assert json.loads(audit.recent(store, 1)["detail"][0]) == {"before": 30, "after": None}
     assert retention.rules(store)["days"].to_list() == [None]
+
+
+def _noticed(store, plan):
+    """Notices as planned (days since it was closed, None open; its delivery's state), with a message each."""
+    for table in ("notices", "notice_deliveries", "notices_delivered"):
+        store.write(lambda connection, table=table: connection.execute(f"DELETE FROM {table}"))
+
+    def plant(connection):
+        for number, (closed, state) in enumerate(plan, 1):
+            opened = _aged(90.5)
+            connection.execute(
+                """INSERT INTO notices
+                VALUES ($n, 'jobs', $key, 'info', 't', 'x', 'data', '{}', $at, 1, $at, $over, NULL)""",
+                {"n": number, "key": f"k{number}", "at": opened, "over": None if closed is None else _aged(closed)},
+            )
+            ended = state in ("delivered", "given up", "withdrawn")
+            connection.execute(
+                "INSERT INTO notice_deliveries VALUES ($d, 1, $at, $state, 1, NULL, $at, $ended, NULL, NULL)",
+                {"d": f"d{number}", "at": opened, "state": state, "ended": opened if ended else None},
+            )
+            connection.execute("INSERT INTO notices_delivered VALUES ($d, 1, $n)", {"d": f"d{number}", "n": number})
+
+    store.write(plant)
+
+
+@given(
+    plan=st.lists(
+        st.tuples(
+            st.none() | st.integers(0, 60).map(lambda days: days + 0.5),
+            st.sampled_from(["waiting", "sending", "delivered", "given up", "withdrawn"]),
+        ),
+        min_size=1, max_size=8,
+    ),
+    days=st.integers(1, 50),
+    slices=st.integers(1, 3),
+)  # fmt: skip
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+def test_closed_notices_go_with_their_messages_and_what_is_open_or_under_way_stays(opened, plan, days, slices):
+    store, _ = opened
+    store.write(lambda connection: connection.execute("DELETE FROM retention_rules"))
+    _noticed(store, plan)
+    assert retention.apply(store, NOW).gone == {}, "without a rule notices are kept for ever"
+    retention.put(store, "notices", "*", days, by="Ada")
+    stays = {
+        number
+        for number, (closed, state) in enumerate(plan, 1)
+        if closed is None or closed <= days or state in ("waiting", "sending") or number == len(plan)
+    }
+    assert retention.foreseen(store, NOW)["due"].sum() == len(plan) - len(stays)
+    gone = 0
+    while (done := retention.apply(store, NOW, slice_rows=slices)).gone:
+        gone += done.gone["notices"]
+    assert gone == len(plan) - len(stays)
+    assert {row[0] for row in _rows(store, "SELECT notice_id FROM notices")} == stays
+    assert {row[0] for row in _rows(store, "SELECT notice_id FROM notices_delivered")} == stays
+    assert {row[0] for row in _rows(store, "SELECT delivery_id FROM notice_deliveries")} == {f"d{n}" for n in stays}
+
+
+def test_a_message_stays_for_what_else_it_carries_and_tests_of_routes_go(empty):
+    store, _ = empty
+    _noticed(store, [(50.5, "delivered"), (None, "delivered"), (1.5, "delivered")])
+
+    def plant(connection):
+        connection.execute("UPDATE notices_delivered SET delivery_id = 'd2' WHERE notice_id = 1")
+        connection.execute("DELETE FROM notice_deliveries WHERE delivery_id = 'd1'")
+        for name, days in (("old", 40.5), ("new", 2.5)):
+            connection.execute(
+                "INSERT INTO notice_deliveries VALUES ($d, 1, $at, 'given up', 1, NULL, $at, $at, 'no', 'Ada')",
+                {"d": name, "at": _aged(days)},
+            )
+
+    store.write(plant)
+    retention.put(store, "notices", "*", 30, by="Ada")
+    assert retention.apply(store, NOW).gone == {"notices": 2}
+    assert _rows(store, "SELECT delivery_id FROM notice_deliveries ORDER BY 1") == [("d2",), ("d3",), ("new",)]
+    assert _rows(store, "SELECT notice_id FROM notices_delivered ORDER BY 1") == [(2,), (3,)]
+
+
+def test_the_number_of_a_notice_that_is_gone_is_not_given_again(empty):
+    store, _ = empty
+    _noticed(store, [(50.5, "delivered"), (50.5, "delivered")])
+    retention.put(store, "notices", "*", 30, by="Ada")
+    retention.apply(store, NOW)
+    assert post(store, "k9") == 3
+    with pytest.raises(ActionRefused):
+        retention.put(store, "notices", "otel", 30, by="Ada")

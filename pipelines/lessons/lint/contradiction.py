@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+import numpy as np
+
 from pipelines.lessons.lint.config import LintConfig
 from pipelines.lessons.lint.findings import Finding, fields
 from pipelines.lessons.lint.material import Material
 from pipelines.lessons.lint.polarity import claims, negated, opposed
 from pipelines.lessons.lint.taint import clauses
-from pipelines.lessons.similarity import Similarity
+from pipelines.lessons.similarity import EMBEDDINGS, TFIDF
+from pipelines.lessons.word_counts import counted
 from store.guardrail_subjects import action_pattern, site, text_pattern
 from store.lesson_reviews import LessonText
 
@@ -108,16 +111,30 @@ def _denied(part: str) -> bool:
 
 
 def others(text: LessonText, material: Material, config: LintConfig) -> Iterator[Finding]:
-    """Lessons of the same scope that say the opposite under a like condition warn; near ones warn, the same block."""
-    rows = [row for row in material.library.iter_rows(named=True) if _overlaps(row, material)]
-    if not rows:
+    """Lessons of the same scope that say the opposite under a like condition warn; near ones warn, the same block.
+
+    Likeness is that of embeddings where they are known, else of words; of conditions it is always that of words, whose
+    few shared ones are what embeddings blur.
+    """
+    library = material.library.to_dicts()
+    places = np.array([place for place, row in enumerate(library) if _overlaps(row, material)], dtype=np.int64)
+    if not places.size:
         return
+    rows = [library[place] for place in places]
     own = {"title": text.title, "when_text": text.when_text, "do_text": text.do_text}
-    cosines = _fitted(tuple(_whole(row) for row in rows)).cosines(_whole(own))
-    conditions = _fitted(tuple(str(row["when_text"]) for row in rows)).cosines(text.when_text)
+    embedded = material.likeness.cosines
+    measured = [(embedded[row["lesson_id"]], EMBEDDINGS) for row in rows if row["lesson_id"] in embedded]
+    if len(measured) < len(rows):
+        words = counted(tuple(map(_whole, library))).cosines(_whole(own), places).tolist()
+        measured = [
+            (embedded[row["lesson_id"]], EMBEDDINGS) if row["lesson_id"] in embedded else (words[place], TFIDF)
+            for place, row in enumerate(rows)
+        ]
+    conditions = counted(tuple(row["when_text"] for row in library)).cosines(text.when_text, places)
     for place, row in enumerate(rows):
-        cosine, condition = float(cosines[place]), float(conditions[place])
-        alike = cosine >= config.near
+        (cosine, method), condition = measured[place], float(conditions[place])
+        near, duplicate = config.thresholds(method)
+        alike = cosine >= near
         if condition >= config.same_when or alike:
             why = conflicting(own, row, alike=alike, tools=material.tools)
             if why is not None:
@@ -125,8 +142,8 @@ def others(text: LessonText, material: Material, config: LintConfig) -> Iterator
                 yield Finding("contradiction", "warn", "do_text", None, row["lesson_id"], message)
                 continue
         if alike:
-            same = cosine >= config.duplicate
-            message = f"{'The same as' if same else 'Close to'} {row['title']!r} (cosine {cosine:.2f})"
+            same = cosine >= duplicate
+            message = f"{'The same as' if same else 'Close to'} {row['title']!r} (cosine {cosine:.2f} by {method})"
             message += ": edit that one, or leave one of them out." if same else ": does the library need both?"
             yield Finding("near_duplicate", "block" if same else "warn", None, None, row["lesson_id"], message)
 
@@ -146,12 +163,6 @@ def conflicting(
     if alike and opposed(str(one["do_text"]), str(other["do_text"])):
         return "they say nearly the same with the opposite sign"
     return None
-
-
-@lru_cache(maxsize=4)
-def _fitted(texts: tuple[str, ...]) -> Similarity:
-    """Many lessons are checked beside the same library."""
-    return Similarity.fit(texts)
 
 
 def _whole(lesson: dict[str, Any]) -> str:

@@ -8,14 +8,16 @@ from typing import Any, Final
 
 import polars as pl
 
+from pipelines.lessons.likeness import likeness
 from pipelines.lessons.lint.lint import Finding, LintConfig, Material, Passage, lint
 from pipelines.lessons.lint.words import folded
 from store import guardrails, lesson_lint, lesson_material, lessons
 from store.connection import Store
+from store.lesson_lint import Compared
 from store.lesson_versions import LessonText
 from store.policy import Limits
 
-__all__ = ["check", "check_unread", "judge", "material"]
+__all__ = ["check", "check_unread", "compared", "judge", "material"]
 
 _OPERATORS: Final = ("system", "developer")
 _PERSONAL: Final = re.compile(
@@ -25,14 +27,18 @@ _DEPTH: Final = 8
 _VALUES: Final = 2_000
 
 
-def material(store: Store, lesson_id: str) -> Material:
-    """What the newest version of a lesson is judged against, of the present state of the store. Raises: `NotFound`."""
-    return _material(store, lessons.one(store, lesson_id))
+def material(store: Store, lesson_id: str, text: LessonText | None = None) -> Material:
+    """What a text of a lesson (None: its newest version) is judged against, of the present state of the store.
+
+    Raises: `NotFound`.
+    """
+    lesson = lessons.one(store, lesson_id)
+    return _material(store, lesson, text or _text(lesson))
 
 
 def judge(store: Store, lesson_id: str, text: LessonText, trust: str) -> tuple[Finding, ...]:
     """What lint would say to another text of a lesson; nothing is kept. Raises: `NotFound`."""
-    return lint(text, trust, material(store, lesson_id))
+    return lint(text, trust, material(store, lesson_id, text))
 
 
 def check(store: Store, lesson_id: str, config: LintConfig | None = None) -> tuple[Finding, ...]:
@@ -41,11 +47,17 @@ def check(store: Store, lesson_id: str, config: LintConfig | None = None) -> tup
     When the text is edited meanwhile, the findings stay with the version that was read.
     """
     lesson = lessons.one(store, lesson_id)
-    text = LessonText(*(lesson[name] for name in ("title", "when_text", "when_not", "do_text")))
-    found = lint(text, _trust(lesson), _material(store, lesson), config)
-    now = store.clock.now()
-    store.write(lambda connection: lesson_lint.put(connection, lesson_id, lesson["version"], found, now))
+    text = _text(lesson)
+    held = _material(store, lesson, text)
+    found = lint(text, _trust(lesson), held, config)
+    now, how = store.clock.now(), compared(held)
+    store.write(lambda connection: lesson_lint.put(connection, lesson_id, lesson["version"], found, now, how))
     return found
+
+
+def compared(held: Material) -> Compared:
+    """How the other lessons are compared with the text that this material is for."""
+    return Compared(held.likeness.method, held.likeness.reason)
 
 
 def check_unread(store: Store, *, most: int = 500) -> int:
@@ -64,7 +76,11 @@ def _trust(lesson: dict[str, Any]) -> str:
     return lesson["trust"] or ("system" if lesson["author"] == "trimtab" else "operator")
 
 
-def _material(store: Store, lesson: dict[str, Any]) -> Material:
+def _text(lesson: dict[str, Any]) -> LessonText:
+    return LessonText(*(lesson[name] for name in ("title", "when_text", "when_not", "do_text")))
+
+
+def _material(store: Store, lesson: dict[str, Any], text: LessonText) -> Material:
     gathered = lesson_material.gathered(store, lesson)
     passages = tuple(
         Passage(text, row["trace_id"], row["span_id"], row["field"])
@@ -87,6 +103,7 @@ def _material(store: Store, lesson: dict[str, Any]) -> Material:
         values=_values(gathered.passages) if tasks == 1 else (),
         elsewhere=_elsewhere(gathered.others),
         tools=frozenset(gathered.tools),
+        likeness=likeness(store, "\n".join((text.title, text.when_text, text.do_text)), gathered.library.height),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from pipelines.lessons.likeness import Likeness
 from store.lesson_material import LIBRARY
 from store.lessons import EVIDENCE
 from store.policy import Limits
@@ -29,7 +30,7 @@ class Material:
     other lessons that are served or wait (columns LIBRARY); `limits` the guardrails of the agent; `tasks` the distinct
     tasks in the evidence; `contrast` whether it has a good and a bad side. `names` are user and session ids and values
     of metadata of the evidence traces, `values` the arguments and answers of them, `elsewhere` the folded words of
-    other traces of the agent, `tools` its tools' names.
+    other traces of the agent, `tools` its tools' names. `likeness` is that of the text to the library, by embeddings.
     """
 
     evidence: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EVIDENCE))
@@ -46,3 +47,4 @@ class Material:
     values: tuple[str, ...] = ()
     elsewhere: frozenset[str] = frozenset()
     tools: frozenset[str] = frozenset()
+    likeness: Likeness = field(default_factory=Likeness)

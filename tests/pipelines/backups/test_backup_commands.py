@@ -1,5 +1,7 @@
 """`backup` and `restore` of the command line: what they say and how they exit."""
 
+import json
+
 import duckdb
 import pytest
 
@@ -18,6 +20,11 @@ def test_a_backup_is_verified_checked_and_restored_only_with_force(db, tmp_path,
     copy = tmp_path / "copy.duckdb"
     assert main(["backup", str(copy), "--verify", "--db", str(db)]) == 0
     assert "restored and read" in capsys.readouterr().out
+    with duckdb.connect(str(db)) as present:
+        (row,) = present.execute("SELECT actor, action, detail FROM audit_log").fetchall()
+    assert row[0].startswith("command line")
+    assert row[1] == "backup make"
+    assert json.loads(row[2])["file"] == str(copy)
     assert main(["restore", str(copy), "--check", "--db", str(db)]) == 0
     capsys.readouterr()
     assert main(["restore", str(copy), "--db", str(db)]) == 1

@@ -46,7 +46,7 @@ def test_an_upload_is_loaded_and_then_forgotten(store: Store, loads: Loads, fold
     upload = uploads.receive(io.BytesIO(_TABLE), "traces.csv")
     assert upload.path.read_bytes() == _TABLE
     assert batches.recent(store).is_empty()
-    load_id = uploads.submit(upload)
+    load_id = uploads.submit(upload, actor="Ada")
     _finish(loads)
     status = loads.status(load_id)
     assert status is not None
@@ -56,7 +56,7 @@ def test_an_upload_is_loaded_and_then_forgotten(store: Store, loads: Loads, fold
 
 def test_a_failed_upload_is_forgotten_too(loads: Loads, folder: Path) -> None:
     uploads = Uploads(folder, loads)
-    load_id = uploads.submit(uploads.receive(io.BytesIO(b""), "empty.csv"))
+    load_id = uploads.submit(uploads.receive(io.BytesIO(b""), "empty.csv"), actor=None)
     _finish(loads)
     status = loads.status(load_id)
     assert status is not None
@@ -77,7 +77,7 @@ def _stopped(store: Store, folder: Path, files: list[tuple[str, bytes, dict]]) -
     with store.ingest_lock:
         for second, (name, content, options) in enumerate(files):
             upload = uploads.receive(io.BytesIO(content), name)
-            uploads.submit(upload, **options)
+            uploads.submit(upload, actor="Ada", **options)
             os.utime(upload.folder / "load.json", (second, second))
         loads.close()
 
@@ -129,7 +129,7 @@ def test_the_senders_name_is_only_shown(store: Store, loads: Loads, folder: Path
     upload: Upload = uploads.receive(io.BytesIO(_TABLE), name)
     assert upload.path.parent.parent == folder
     assert upload.path.name == "content"
-    uploads.submit(upload)
+    uploads.submit(upload, actor="Ada")
     _finish(loads)
     batch = batches.recent(store).to_dicts()[0]
     assert (batch["file_name"], batch["state"], batch["accepted"]) == (_HOSTILE[name], "done", 2)

@@ -1,13 +1,10 @@
 """Embeddings through the model port: asked once a text, within the budget, and TF-IDF with a reason when that fails."""
 
-import json
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from embedding_server import server
 
 from pipelines.lessons import embedding
 from pipelines.lessons.similarity import Similarity
@@ -27,37 +24,6 @@ def store(tmp_path):
     with_clock.close()
 
 
-@contextmanager
-def server(answer):
-    """A server that answers every request with (status, document) of `answer(request)`, and what it was asked."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked.append(request)
-            status, document = answer(request)
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    held = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=held.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{held.server_port}/v1", asked
-    finally:
-        held.shutdown()
-        thread.join()
-        held.server_close()
-
-
 def good(request):
     rows = [{"index": i, "embedding": VECTORS[text]} for i, text in enumerate(request["input"])]
     return 200, {"data": rows[::-1], "usage": {"prompt_tokens": 7}}
@@ -72,7 +38,7 @@ def test_texts_are_embedded_once_and_paid_for_once(store):
         found = embedding.of_texts(store, setup(address), TEXTS, environ={})
         again = embedding.of_texts(store, setup(address), TEXTS[::-1], environ={})
     assert found.reason is None
-    assert found.vectors.tolist() == [VECTORS[text] for text in TEXTS]
+    assert np.allclose(found.vectors, [VECTORS[text] for text in TEXTS])
     assert again.vectors.tolist() == found.vectors[::-1].tolist()
     assert [sorted(request["input"]) for request in asked] == [sorted(VECTORS)]
     (call,) = llm_calls.recent(store).to_dicts()

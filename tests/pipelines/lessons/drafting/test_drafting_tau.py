@@ -15,7 +15,7 @@ from pipelines.ingest.layouts.tau_bench import import_tau_bench
 from pipelines.lessons.drafting import gather, material
 from pipelines.lessons.playbook import estimate_tokens
 from pipelines.runner import Runner
-from store import drafting, lessons
+from store import contrasts, drafting, lessons
 from store.clock import FixedClock
 from store.connection import Store
 from store.settings import Settings
@@ -62,6 +62,17 @@ def store(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def server() -> Iterator[ModelServer]:
     with model_server() as running:
         yield running
+
+
+def test_no_step_pattern_survives_and_the_only_lesson_says_so(store: Store) -> None:
+    (agent,) = contrasts.agents(store).to_dicts()
+    assert (agent["tasks"], agent["mixed"], agent["survive"], agent["findings"]) == (50, 26, 0, 0)
+    patterns = contrasts.patterns(store)
+    assert patterns.height == agent["tested"] > 20
+    assert patterns["q_value"].min() > 0.5  # type: ignore[operator]
+    (lesson,) = lessons.library(store).to_dicts()
+    assert not lesson["tested"]
+    assert f"None of the {agent['tested']} step patterns" in lesson["why"]
 
 
 def test_every_mixed_task_fits_sixteen_thousand_tokens_with_all_its_rollouts(store: Store) -> None:
