@@ -307,7 +307,8 @@ class Store:
             return cursor
         except duckdb.Error as error:
             self._give_back(cursor)
-            if not out_of_use(error):
+            # Whoever retires an engine interrupts its cursors, also one that asks nothing of it yet.
+            if not out_of_use(error) and not isinstance(error, duckdb.InterruptException):
                 raise self._translate(error) from error
         with self._changed:
             self._changed.wait_for(lambda: self._engines != engine or self._connection is None, _REOPEN_SECONDS)

@@ -101,9 +101,10 @@ def filled(store, tmp_path):
 @pytest.mark.parametrize(
     ("query", "since", "until", "bucket"),
     [
-        ({"range": "24 hours"}, NOW - timedelta(days=1), NOW, "hour"),
-        ({"range": "7 days"}, NOW - timedelta(days=7), NOW, "day"),
-        ({}, NOW - timedelta(days=30), NOW, "day"),
+        # Ranges move on in steps: the end of the one that has begun.
+        ({"range": "24 hours"}, NOW - timedelta(days=1, minutes=-1), NOW + timedelta(minutes=1), "hour"),
+        ({"range": "7 days"}, NOW - timedelta(days=7, minutes=-10), NOW + timedelta(minutes=10), "day"),
+        ({}, NOW - timedelta(days=30, minutes=-30), NOW + timedelta(minutes=30), "day"),
         ({"range": "all time"}, None, None, "week"),
         ({"range": "from day to day", "from": "2026-11-02", "to": "2026-11-01"}, "2026-11-01", "2026-11-03", "hour"),
         ({"range": "from day to day", "from": "2025-11-02", "to": "2026-11-01"}, "2025-11-02", "2026-11-02", "week"),
@@ -113,7 +114,7 @@ def test_a_range_gives_its_limits_and_the_bucket_of_charts(filled, query, since,
     selection = _selection(**query)
 
     def expected(limit):
-        return f"{limit}T00:00:00+00:00" if isinstance(limit, str) else (limit + timedelta(minutes=1)).isoformat()
+        return f"{limit}T00:00:00+00:00" if isinstance(limit, str) else limit.isoformat()
 
     scope = selection.scope
     assert (scope.since and scope.since.isoformat()) == (since and expected(since))

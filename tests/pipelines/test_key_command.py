@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.__main__ import main
-from pipelines.commands import key as key_command
+from pipelines.commands import access
 from store import api_keys, audit
 from store.connection import Store
 
@@ -149,6 +149,6 @@ def test_a_user_without_a_name_can_make_a_key(run: Run, monkeypatch: pytest.Monk
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 4711")
 
-    monkeypatch.setattr(key_command.getpass, "getuser", nameless)
+    monkeypatch.setattr(access.getpass, "getuser", nameless)
     code, out, _ = run("create", "--scope", "ingest", "--json")
     assert (code, json.loads(out)["created_by"]) == (0, "command line")

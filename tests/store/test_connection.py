@@ -191,3 +191,20 @@ def test_the_file_is_written_anew_though_somebody_always_reads(tmp_path):
             reader.join()
         store.close()
     assert wrong == []
+
+
+def test_a_read_that_begins_while_the_engine_is_let_go_waits_for_the_next_one(tmp_path, monkeypatch):
+    store = Store.open(tmp_path / "s.duckdb")
+    prepare, retired = store._prepare, []
+
+    def late(cursor):
+        # As when the writer finds the engine out of use between the making of a cursor and its first use.
+        if not retired:
+            retired.append(store._retire())
+        prepare(cursor)
+
+    monkeypatch.setattr(store, "_prepare", late)
+    with store.read() as reader:
+        assert reader.value("SELECT 42") == 42
+    assert retired == [None]
+    store.close()
