@@ -198,13 +198,15 @@ def test_a_read_that_begins_while_the_engine_is_let_go_waits_for_the_next_one(tm
     prepare, retired = store._prepare, []
 
     def late(cursor):
-        # As when the writer finds the engine out of use between the making of a cursor and its first use.
+        # As when the writer finds the engine out of use while a cursor is used for the first time.
         if not retired:
-            retired.append(store._retire())
+            retired.append(threading.Timer(0.05, store._retire))
+            retired[0].start()
+            cursor.execute("SELECT sum(i) FROM range(1_000_000_000_000) AS r(i)")
         prepare(cursor)
 
     monkeypatch.setattr(store, "_prepare", late)
     with store.read() as reader:
         assert reader.value("SELECT 42") == 42
-    assert retired == [None]
+    assert len(retired) == 1
     store.close()
