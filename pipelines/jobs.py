@@ -241,7 +241,7 @@ _JOBS = (
     Job(
         name="lint-lessons",
         title="Comparison of lessons",
-        description="Has lessons embedded, where a model for that is configured, and looks for near duplicates by it.",
+        description="Checks lessons that nothing has checked; finds near duplicates by embeddings, if configured.",
         every=timedelta(minutes=1),
         run=Run("pipelines.lessons.lint.job:run"),
         reads_data=False,

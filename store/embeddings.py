@@ -20,14 +20,14 @@ from store.frames import UTC_TIME, declare, packed, texts_in
 
 __all__ = [
     "METHOD", "TEXT", "State", "content_hash", "cosines", "keep", "kept", "latest", "missing", "note", "origin_of",
-    "prune", "state",
+    "prune", "state", "text_of",
 ]  # fmt: skip
 
 METHOD: Final = "embeddings"
 """What the comparison of texts by their vectors is called."""
 
 TEXT: Final = "(v.title || chr(10) || v.when_text || chr(10) || v.do_text)"
-"""The text of a lesson that is compared, of a row v of lesson_versions."""
+"""The text of a lesson that is compared, of a row v of lesson_versions; `text_of` says the same."""
 
 _COMPARED: Final = ("proposed", "approved", "canary", "active")
 _KEPT: Final = pl.Schema({"content_hash": pl.String(), "vector": pl.List(pl.Float32())})
@@ -55,6 +55,11 @@ class State:
 def origin_of(address: str, model: str) -> str:
     """Where vectors come from: only those of one origin can be compared."""
     return sha256(f"{address}\n{model}".encode()).hexdigest()[:16]
+
+
+def text_of(title: str, when_text: str, do_text: str) -> str:
+    """The text of a lesson that is compared."""
+    return f"{title}\n{when_text}\n{do_text}"
 
 
 def content_hash(text: str) -> str:

@@ -43,7 +43,7 @@ def draw(user_id: str, changed_at: datetime | None, *, key: str) -> None:
             each(found["word"], partial(one_line, limit=40), pl.String),
             (pl.col("before") * 100).alias("before"), (pl.col("after") * 100).alias("after"),
         ),
-        hide_index=True, height=tables.height(found.height), key=f"{key}-words", placeholder="",
+        hide_index=True, height=tables.height(found.height), key=f"{key}-words",
         alt=f"{found.height} words with the share of sessions that have them before and after the change",
         column_config={
             "word": st.column_config.TextColumn(pinned=True, width=150),

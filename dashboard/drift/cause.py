@@ -72,7 +72,7 @@ def _suspects(found: list[dict[str, Any]], metric: str, traces: int) -> None:
         export.table(
             "suspected causes",
             rows(found), hide_index=True, height=tables.height(len(found)), key="incident-suspects-table",
-            alt=f"{len(found)} possible causes with their evidence", placeholder="",
+            alt=f"{len(found)} possible causes with their evidence",
             column_config={"share": st.column_config.NumberColumn("of the shift", format="percent")},
         )  # fmt: skip
         st.caption(f"Judged by {text.markdown_safe(words.title(metric))} of {traces:,} traces around the change.")

@@ -132,7 +132,7 @@ def table(frame: pl.DataFrame) -> None:
     """Findings, one a row; choosing one puts it into the address. `frame` of `store.drift.FINDINGS`."""
     event: Any = export.table(
         "findings", rows(frame), key="drift-findings", hide_index=True, on_select="rerun", selection_mode="single-row",
-        height=tables.height(frame.height), placeholder="",
+        height=tables.height(frame.height),
         alt=f"{frame.height} findings with the change, its interval and the means before and after",
         column_config=COLUMNS,
     )  # fmt: skip
@@ -208,7 +208,7 @@ def _measured(measured: pl.DataFrame) -> None:
                 pl.when(pl.col("likelihood") != "embedding").then("threshold").alias("threshold"), "events",
                 "ignored", "subjects", "scanned", "flagged", "too_few", "missing_median", "explained",
             ),
-            hide_index=True, height=tables.height(measured.height), key="drift-measured", placeholder="",
+            hide_index=True, height=tables.height(measured.height), key="drift-measured",
             alt=f"{measured.height} metrics with their likelihood and how many subjects were scanned",
             column_config={
                 "reason": st.column_config.TextColumn("why this likelihood", width=300),

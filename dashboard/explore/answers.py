@@ -185,7 +185,7 @@ def _changes(frame: pl.DataFrame, label: str) -> None:
         frame = frame.select("label", "verdict", "reason", "n", "ess")
     export.table(
         f"answers by {label}",
-        frame, hide_index=True, height=tables.height(frame.height), placeholder="", alt=f"{frame.height} answers",
+        frame, hide_index=True, height=tables.height(frame.height), alt=f"{frame.height} answers",
         column_config={
             "label": st.column_config.TextColumn(label, pinned=True, width=220),
             "verdict": st.column_config.TextColumn("verdict", width=110),

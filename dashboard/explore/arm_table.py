@@ -154,7 +154,7 @@ def _table(frame: pl.DataFrame) -> None:
     export.table(
         "arms",
         frame, key="arms-table", hide_index=True, height="content" if frame.height <= 12 else 460, row_height=30,
-        placeholder="", alt=f"{frame.height} arms",
+        alt=f"{frame.height} arms",
         column_config={
             "arm": st.column_config.TextColumn("Arm", pinned=True, width=170),
             "state": st.column_config.TextColumn("State", width=70),

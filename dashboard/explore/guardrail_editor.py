@@ -33,7 +33,7 @@ def show(agent: str) -> None:
     else:
         frame = rows(held, data.query(guardrails.violation_counts).filter(agent=agent))
         export.table(
-            "guardrails", frame, hide_index=True, height=tables.height(frame.height), placeholder="",
+            "guardrails", frame, hide_index=True, height=tables.height(frame.height),
             alt=f"{frame.height} guardrails",
             column_config=fmt.columns({
                 "what": st.column_config.TextColumn("guardrail", pinned=True, width=190),

@@ -87,7 +87,7 @@ def _more(found: pl.DataFrame) -> None:
             schema_overrides={"at": found.schema["occurred_at"], "arm": pl.String},
         ),
         key="violations-table", hide_index=True, on_select="rerun", selection_mode="single-row",
-        height=tables.height(found.height), placeholder="", alt=f"{found.height} violations",
+        height=tables.height(found.height), alt=f"{found.height} violations",
         column_config=fmt.columns({
             "at": st.column_config.DatetimeColumn("at (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC", width=140),
             "detail": st.column_config.TextColumn(width=420),

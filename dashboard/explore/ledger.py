@@ -82,7 +82,7 @@ def _table(days: pl.DataFrame) -> None:
     more = [name for name in ("judged", "realised", "extra_usd") if name in days.columns]
     export.table(
         "exploration ledger", days.sort("day", descending=True).select(*names, *more),
-        hide_index=True, height=tables.height(days.height), placeholder="", alt=f"The ledger of {days.height} days",
+        hide_index=True, height=tables.height(days.height), alt=f"The ledger of {days.height} days",
         column_config={
             "day": st.column_config.DateColumn("day (UTC)", format="YYYY-MM-DD"),
             "rate": st.column_config.NumberColumn("mean rate", format="percent"),

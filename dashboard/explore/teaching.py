@@ -63,7 +63,7 @@ def _groups(found: pl.DataFrame) -> None:
             ],
             schema_overrides={"arm": pl.String, "worth": pl.Float64, "novelty": pl.Float64, "progress": pl.String},
         ),
-        hide_index=True, height=tables.height(found.height), placeholder="", alt=f"{found.height} tasks",
+        hide_index=True, height=tables.height(found.height), alt=f"{found.height} tasks",
         column_config={
             "task": st.column_config.TextColumn(pinned=True, width=170),
             "arm": st.column_config.TextColumn("try", width=150),

@@ -1,12 +1,13 @@
 """Rates of segments and users: how they are spread, and one by one with search and pages."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 import polars as pl
 import streamlit as st
 
-from dashboard import data
+from dashboard import data, runtime
 from dashboard.learn import tables
 from dashboard.ui import export
 from dashboard.ui import format as fmt
@@ -100,14 +101,19 @@ def _users(agent: str, moment: datetime, total: int) -> None:
     frame = data.query(
         exploration.unit_rates, agent, moment, scope="user", limit=PAGE_SIZE, offset=(place - 1) * PAGE_SIZE
     )
+    store = runtime.current().store
+
+    def everybody() -> pl.DataFrame:
+        return rows(exploration.unit_rates(store, agent, moment, scope="user", limit=total))
+
     with slot:
-        _table(frame, f"Users, page {place} of {pages}", key=f"users_{agent}")
+        _table(frame, f"Users, page {place} of {pages}", key=f"users_{agent}", whole=everybody)
 
 
-def _table(frame: pl.DataFrame, alt: str, *, key: str) -> None:
+def _table(frame: pl.DataFrame, alt: str, *, key: str, whole: Callable[[], pl.DataFrame] | None = None) -> None:
     export.table(
         f"rates by {frame['scope'][0]}",
-        rows(frame), key=key, hide_index=True, height=tables.height(frame.height), alt=alt,
+        rows(frame), key=key, whole=whole, hide_index=True, height=tables.height(frame.height), alt=alt,
         column_config={
             "unit": st.column_config.TextColumn(frame["scope"][0], pinned=True, width=170),
             "rate": st.column_config.NumberColumn("rate", format="percent", width=70),

@@ -114,7 +114,6 @@ def _rejects(store: Store, batch: dict[str, Any], report: dict[str, Any]) -> Non
         shown(reasons).select("records", "column_name", "reason"),
         hide_index=True,
         height=height(reasons.height),
-        placeholder="",
         column_config={
             "records": st.column_config.NumberColumn("Records", width=76, format="localized"),
             "column_name": st.column_config.TextColumn("Column", width=130),
@@ -136,7 +135,6 @@ def _rejects(store: Store, batch: dict[str, Any], report: dict[str, Any]) -> Non
             shown(rows.drop("raw_truncated")),
             hide_index=True,
             height=height(rows.height),
-            placeholder="",
             column_config={
                 "record_no": st.column_config.NumberColumn("Record", width=66),
                 "line": st.column_config.NumberColumn("Line", width=56),

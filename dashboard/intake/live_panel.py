@@ -173,7 +173,7 @@ def _sources(sources: pl.DataFrame, now: datetime) -> None:
     export.table(
         "live sources",
         rows.select(*_SOURCES, "batch"), key="data_live_sources", hide_index=True, height=height(rows.height),
-        placeholder="", column_config={**_SOURCES, "batch": opening}, alt="Sources that sent live data",
+        column_config={**_SOURCES, "batch": opening}, alt="Sources that sent live data",
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def _keys(runtime: Runtime, keys: pl.DataFrame, now: datetime) -> None:
     )
     export.table(
         "use of keys",
-        shown(rows.select(*_KEYS)), key="data_live_keys", hide_index=True, height=height(rows.height), placeholder="",
+        shown(rows.select(*_KEYS)), key="data_live_keys", hide_index=True, height=height(rows.height),
         column_config=_KEYS, alt="API keys with their use",
     )  # fmt: skip
 

@@ -98,7 +98,6 @@ def _groups(frame: pl.DataFrame, held: int) -> None:
         "tasks with mixed outcomes",
         shown, hide_index=True, height=tables.height(shown.height), key="contrast_groups", on_select="rerun",
         selection_mode="single-row", alt=f"{shown.height} tasks with mixed outcomes, the most valuable first",
-        placeholder="",
         column_config={
             "value": st.column_config.NumberColumn(
                 format="%.2f", help="Requests a day x spread of outcomes x share that no lesson covers yet"
@@ -164,7 +163,6 @@ def _patterns(frame: pl.DataFrame, held: int) -> None:
     export.table(
         "step patterns",
         shown, hide_index=True, height=tables.height(shown.height), alt=f"{shown.height} tested step patterns",
-        placeholder="",
         column_config={
             **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("effect", "lower", "upper")},
             **{name: st.column_config.NumberColumn(format="%.3f") for name in ("p", "q")},

@@ -9,7 +9,7 @@ from dashboard import data, runtime
 from dashboard.access import offer
 from dashboard.learn.actions import operator, perform
 from dashboard.ui import format as fmt
-from dashboard.ui.text import clean, line, one_line
+from dashboard.ui.text import clean, line, markdown_safe, one_line
 from store import lesson_lint
 from store.lesson_lint import MAX_REASON
 
@@ -67,8 +67,8 @@ def _compared(lesson_id: str, version: int) -> None:
     """By which method near duplicates were looked for, where that is not the one that was asked for with the reason."""
     how = data.query(lesson_lint.compared, lesson_id, version)
     if how is not None:
-        told = f" {one_line(how.reason, 400)}" if how.reason else ""
-        st.text(f"Other lessons were compared by {how.method}.{told}")
+        told = f" {markdown_safe(one_line(how.reason, 400))}" if how.reason else ""
+        st.caption(f"Other lessons were compared by {how.method}.{told}")
 
 
 def _finding(lesson: dict[str, Any], row: dict[str, Any], passed: list[dict[str, Any]], place: int) -> None:

@@ -203,7 +203,6 @@ def _decisions(lesson_id: str) -> None:
                 pl.col("match"), pl.col("playbook_version").alias("playbook"), pl.col("decision_id").alias("decision"),
             ),
             hide_index=True, height=tables.height(rows.height), alt="Decisions that could have served the lesson",
-            placeholder="",
             column_config=fmt.columns({
                 "decided": st.column_config.DatetimeColumn("decided (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
                 "probability": st.column_config.NumberColumn(format="percent", help="Of serving it, before the draw"),

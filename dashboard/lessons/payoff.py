@@ -92,7 +92,7 @@ def of_lesson(lesson_id: str) -> None:
         st.markdown(f"**{row['verdict'].capitalize()}**")
         st.text(f"{one_line(row['agent'], 60)}, version {row['version']}: {sentence(row)}.")
     export.table(
-        "payoff of a lesson", _measured(frame), hide_index=True, height=tables.height(frame.height), placeholder="",
+        "payoff of a lesson", _measured(frame), hide_index=True, height=tables.height(frame.height),
         column_config={**_COLUMNS, "effect": _WITH_INTERVAL}, alt=f"{frame.height} measurements of the lesson",
     )  # fmt: skip
     past = data.query(payoffs.history, lesson_id).filter(pl.col("measure") == "outcome")
@@ -108,7 +108,7 @@ def of_lesson(lesson_id: str) -> None:
                         for row in past.iter_rows(named=True)
                     ]
                 ),
-                hide_index=True, height=tables.height(past.height), placeholder="", alt="Earlier measurements",
+                hide_index=True, height=tables.height(past.height), alt="Earlier measurements",
                 column_config=fmt.columns({
                     "measured": st.column_config.DatetimeColumn(
                         "measured (UTC)", format="YYYY-MM-DD HH:mm", timezone="UTC"

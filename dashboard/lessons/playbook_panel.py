@@ -132,7 +132,6 @@ def _versions(agent: str, versions: pl.DataFrame, held: Playbook) -> None:
         ),
         hide_index=True,
         height=tables.height(versions.height),
-        placeholder="",
         column_config=fmt.columns(
             {
                 "because of": st.column_config.TextColumn(width="large"),

@@ -13,6 +13,7 @@ from pipelines.lessons.similarity import EMBEDDINGS, TFIDF
 from pipelines.lessons.word_counts import counted
 from store import lessons
 from store.connection import Store
+from store.embeddings import text_of
 
 __all__ = ["nearest", "similar_panel"]
 
@@ -48,12 +49,12 @@ def nearest(store: Store, lesson_id: str, agent: str) -> list[dict[str, Any]]:
     By embeddings where those of both are kept, else by words.
     """
     frame = lessons.library(store, states=_STATES).filter(pl.col("agent").is_in([agent, "*"]))
-    own = frame.filter(lesson_id=lesson_id)
     others = frame.filter(pl.col("lesson_id") != lesson_id)
-    if own.is_empty() or others.is_empty():
+    place = frame["lesson_id"].index_of(lesson_id)
+    if place is None or others.is_empty():
         return []
-    words = pl.concat_str("title", "when_text", "do_text", separator="\n")
-    text = str(own.select(words).to_series()[0])
+    texts = [text_of(*row) for row in frame.select("title", "when_text", "do_text").iter_rows()]
+    text = texts[place]
     embedded = likeness(store, text, frame.height).cosines
     known = others.filter(pl.col("lesson_id").is_in(list(embedded)))
     found = [
@@ -62,7 +63,7 @@ def nearest(store: Store, lesson_id: str, agent: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
     if known.height < others.height:
         # All lessons are counted, so that the words of the next one need not be counted again.
-        counts = counted(tuple(frame.select(words).to_series()))
+        counts = counted(tuple(texts))
         out = frame["lesson_id"].is_in([lesson_id, *embedded])
         places = (~out).arg_true().to_numpy().astype(np.int64)
         cosines = counts.cosines(text, places)

@@ -99,7 +99,6 @@ def _latest(agents: tuple[str, ...]) -> None:
         ),
         hide_index=True, height=tables.height(frame.height), alt=f"The latest {frame.height} decisions",
         key=_TABLE, on_select=lambda: _choose(frame["decision_id"].to_list()), selection_mode="single-row",
-        placeholder="",
         column_config=fmt.columns({
             "decided_at": st.column_config.DatetimeColumn("decided (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
         }),

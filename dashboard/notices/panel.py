@@ -104,7 +104,7 @@ def _deliveries() -> None:
     table = pl.DataFrame([_delivery(row) for row in rows.iter_rows(named=True)], infer_schema_length=None)
     export.table(
         "deliveries",
-        table, hide_index=True, height=height(rows.height), placeholder="", column_config=fmt.columns(_COLUMNS),
+        table, hide_index=True, height=height(rows.height), column_config=fmt.columns(_COLUMNS),
         alt=f"The latest {rows.height} deliveries of notices with their outcomes",
     )  # fmt: skip
 

@@ -65,8 +65,10 @@ def draw(held: Mapping[str, Any] | None) -> None:
             if held is not None:
                 with st.popover("Remove", icon=":material/delete:", key=f"{prefix}_remove"):
                     st.text("Its users get the next rule's segment, or what their metadata state.")
-                    offer.button("Remove this rule", key=f"{prefix}_removed", type="primary", on_click=_removed,
-                              role="admin", args=(rule.segment, f"{prefix}_reason"))  # fmt: skip
+                    offer.button(
+                        "Remove this rule", role="admin", key=f"{prefix}_removed", type="primary", on_click=_removed,
+                        args=(rule.segment, f"{prefix}_reason"),
+                    )  # fmt: skip
 
 
 def _condition(prefix: str, present: Sequence[Condition], place: int) -> Condition:

@@ -62,7 +62,7 @@ def _table(held: pl.DataFrame) -> None:
     rows = pl.DataFrame([_row(key, used.get(key["key_id"])) for key in held.to_dicts()], infer_schema_length=None)
     export.table(
         "api keys",
-        rows, hide_index=True, height=height(held.height), placeholder="", column_config=fmt.columns(_COLUMNS),
+        rows, hide_index=True, height=height(held.height), column_config=fmt.columns(_COLUMNS),
         alt=f"{held.height} API keys with their use",
     )  # fmt: skip
 

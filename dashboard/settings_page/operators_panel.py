@@ -74,7 +74,7 @@ def _table(held: pl.DataFrame) -> None:
     ]  # fmt: skip
     export.table(
         "operators",
-        pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=height(held.height), placeholder="",
+        pl.DataFrame(rows, infer_schema_length=None), hide_index=True, height=height(held.height),
         column_config=fmt.columns(_TIMES), alt=f"{held.height} operators with role and state",
     )  # fmt: skip
 

@@ -121,7 +121,7 @@ def _table(steps: pl.DataFrame) -> None:
     number = st.column_config.NumberColumn(format="%+.3f")
     export.table(
         "credit of steps",
-        shown.drop("share of its group", "ran at once") if alone else shown, hide_index=True, placeholder="",
+        shown.drop("share of its group", "ran at once") if alone else shown, hide_index=True,
         height="content" if steps.height <= 12 else 420,
         column_config={
             "expected before": st.column_config.NumberColumn(format="%.3f"), "credit": number, "decision": number,

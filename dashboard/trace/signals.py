@@ -52,7 +52,7 @@ def signals_tab(page: SignalPage) -> None:
     export.table(
         "signals of the trace",
         shown.drop(*empty), column_config=fmt.columns(_COLUMNS), hide_index=True, height="content", row_height=30,
-        placeholder="", alt="Signals of this trace",
+        alt="Signals of this trace",
     )  # fmt: skip
     for row in page.rows.filter(pl.col("text").is_not_null() & (pl.col("text") != "")).head(20).to_dicts():
         st.caption(f"{row['kind'].capitalize()} of {fmt.when(row['occurred_at'])}")

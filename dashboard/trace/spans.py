@@ -46,7 +46,7 @@ def spans_tab(page: SpanPage, trace_id: str, selected: str | None) -> None:
     export.table(
         "spans", shown.drop(*empty), column_config=_COLUMNS, hide_index=True,
         on_select=partial(_chosen, key, page.rows["span_id"]), selection_mode="single-row",
-        height="content" if shown.height <= 12 else 420, row_height=30, placeholder="", lazy=False, key=key,
+        height="content" if shown.height <= 12 else 420, row_height=30, lazy=False, key=key,
         alt="Spans of this trace in order",
     )  # fmt: skip
     if selected:

@@ -45,14 +45,22 @@ def download(frame: pl.DataFrame | Callable[[], pl.DataFrame], name: str, key: s
             )  # fmt: skip
 
 
-def table(name: str, frame: pl.DataFrame, *, key: str | None = None, **shown: Any) -> Any:
+def table(
+    name: str,
+    frame: pl.DataFrame,
+    *,
+    key: str | None = None,
+    whole: Callable[[], pl.DataFrame] | None = None,
+    **shown: Any,
+) -> Any:
     """A table with its two downloads below it; returns what `st.dataframe` does.
 
-    Args: `name` of the files, unique on the page where no `key` is given; `shown` as `st.dataframe` takes it. A cell
-    without a value is empty where `shown` has no other placeholder.
+    Args: `name` of the files, unique on the page where no `key` is given; `whole` reads what the files hold where the
+    table is one page of it, see `download`; `shown` as `st.dataframe` takes it. A cell without a value is empty where
+    `shown` has no other placeholder.
     """
     event = st.dataframe(frame, key=key, **{"placeholder": "", **shown})
-    download(frame, name, f"{key or _file_name(name)}-export")
+    download(whole or frame, name, f"{key or _file_name(name)}-export")
     return event
 
 

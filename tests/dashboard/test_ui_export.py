@@ -106,6 +106,15 @@ def test_each_download_is_a_row_in_the_audit_log(signed, monkeypatch):
     assert logged(signed) == [(VIEWER, "Users of shop", {"format": "Parquet", "rows": 3}), csv_row, csv_row]
 
 
+def test_the_files_of_a_table_that_is_one_page_hold_all_of_it(signed, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(st_, "download_button", lambda label, data, *_, **__: drawn.setdefault(label, data))
+    everything = pl.DataFrame({"user": ["a", "b", "c"]})
+    export.table("rates", everything.head(1), whole=lambda: everything)
+    assert_frame_equal(pl.read_parquet(io.BytesIO(drawn["Parquet"]())), everything)
+    assert logged(signed)[0][2]["rows"] == 3
+
+
 def test_what_is_refused_or_cannot_be_noted_gives_no_file(signed, monkeypatch):
     drawn = buttons(monkeypatch, pl.DataFrame({"user": ["a"]}))
     operators.remove(signed, VIEWER, operator="Ada")

@@ -86,6 +86,20 @@ def test_the_first_lesson_is_shown_with_reach_and_evidence(proposed):
     assert "good · action 1 · look_up" in text
 
 
+def test_a_lesson_for_every_agent_says_whose_playbooks_it_joins(proposed):
+    first, second = lessons.queue(proposed)["lesson_id"][:2]
+    review.edit(proposed, first, version=1, operator="Ada", scope=Scope("*"))
+    page = open_page("review", lesson=first)
+    assert "It would be the first lesson of every agent." in shown(page)
+
+    review.approve(proposed, second, version=1, operator="Ada")
+    lesson_settings.kill(proposed, "shop", reason="a test", by="Ada", render=review.render)
+    page = open_page("review", lesson=first)
+    assert "Joins the playbooks of 1 agent. The kill switch is on for 1 agent." in shown(page)
+    told = {metric.label: metric.value for metric in page.metric}
+    assert told["agents"] == str(lessons.blast_radius(proposed, "*", None, NOW).agents)
+
+
 def test_approving_serves_the_lesson_and_moves_on(proposed):
     first, second = lessons.queue(proposed)["lesson_id"][:2]
     page = click(open_page("review"), "approve")

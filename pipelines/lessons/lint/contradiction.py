@@ -14,6 +14,7 @@ from pipelines.lessons.lint.polarity import claims, negated, opposed
 from pipelines.lessons.lint.taint import clauses
 from pipelines.lessons.similarity import EMBEDDINGS, TFIDF
 from pipelines.lessons.word_counts import counted
+from store.embeddings import text_of
 from store.guardrail_subjects import action_pattern, site, text_pattern
 from store.lesson_reviews import LessonText
 
@@ -123,16 +124,14 @@ def others(text: LessonText, material: Material, config: LintConfig) -> Iterator
     rows = [library[place] for place in places]
     own = {"title": text.title, "when_text": text.when_text, "do_text": text.do_text}
     embedded = material.likeness.cosines
-    measured = [(embedded[row["lesson_id"]], EMBEDDINGS) for row in rows if row["lesson_id"] in embedded]
-    if len(measured) < len(rows):
+    words: list[float] = []
+    if any(row["lesson_id"] not in embedded for row in rows):
         words = counted(tuple(map(_whole, library))).cosines(_whole(own), places).tolist()
-        measured = [
-            (embedded[row["lesson_id"]], EMBEDDINGS) if row["lesson_id"] in embedded else (words[place], TFIDF)
-            for place, row in enumerate(rows)
-        ]
     conditions = counted(tuple(row["when_text"] for row in library)).cosines(text.when_text, places)
     for place, row in enumerate(rows):
-        (cosine, method), condition = measured[place], float(conditions[place])
+        known = embedded.get(row["lesson_id"])
+        cosine, method = (words[place], TFIDF) if known is None else (known, EMBEDDINGS)
+        condition = float(conditions[place])
         near, duplicate = config.thresholds(method)
         alike = cosine >= near
         if condition >= config.same_when or alike:
@@ -166,7 +165,7 @@ def conflicting(
 
 
 def _whole(lesson: dict[str, Any]) -> str:
-    return f"{lesson['title']}\n{lesson['when_text']}\n{lesson['do_text']}"
+    return text_of(lesson["title"], lesson["when_text"], lesson["do_text"])
 
 
 def _overlaps(row: dict[str, Any], material: Material) -> bool:

@@ -13,6 +13,7 @@ from pipelines.lessons.lint.lint import Finding, LintConfig, Material, Passage, 
 from pipelines.lessons.lint.words import folded
 from store import guardrails, lesson_lint, lesson_material, lessons
 from store.connection import Store
+from store.embeddings import text_of
 from store.lesson_lint import Compared
 from store.lesson_versions import LessonText
 from store.policy import Limits
@@ -103,7 +104,7 @@ def _material(store: Store, lesson: dict[str, Any], text: LessonText) -> Materia
         values=_values(gathered.passages) if tasks == 1 else (),
         elsewhere=_elsewhere(gathered.others),
         tools=frozenset(gathered.tools),
-        likeness=likeness(store, "\n".join((text.title, text.when_text, text.do_text)), gathered.library.height),
+        likeness=likeness(store, text_of(text.title, text.when_text, text.do_text), gathered.library.height),
     )
 
 

@@ -1,4 +1,4 @@
-"""The job `lint-lessons`: has the texts of lessons embedded where a model for that is set, and compares by that.
+"""The job `lint-lessons`: reads lessons that lint has not read, and compares them by embeddings where they are to be.
 
 Nobody waits for the model on a page or at the gateway: lint there uses the embeddings that are kept, and what it could
 not compare by them is compared here once they are there.
@@ -33,7 +33,7 @@ def run(context: "JobContext") -> JobResult:
         if embeddings.state(store) is not None:
             store.write(lambda connection: embeddings.note(connection, None))
         none = "No model for embeddings is configured (TRIMTAB_EMBEDDING_MODEL): words are compared."
-        return JobResult(unread, f"{unread:,} lessons read. {none}")
+        return JobResult(unread, f"{unread:,} lessons read first. {none}")
     held = embeddings.state(store)
     if held is None or held.origin != work.origin(settings):
         held = State(work.origin(settings), settings.embedding_model, 0, store.clock.now(), None)
@@ -49,7 +49,7 @@ def run(context: "JobContext") -> JobResult:
         gather.check(store, lesson_id)
     if lessons:
         store.write(meta.bump)
-    message = f"{embedded:,} texts embedded by {held.model}, {len(lessons):,} lessons compared."
+    message = f"{embedded:,} texts embedded by {held.model}, {len(lessons):,} lessons compared, {unread:,} read first."
     failed = f" TF-IDF is used in place of embeddings: {held.error}" if held.error else ""
     return JobResult(unread + embedded + len(lessons), message + failed)
 
