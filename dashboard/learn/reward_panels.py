@@ -142,7 +142,10 @@ def pass_table(outcomes: pl.DataFrame) -> None:
         return
     export.table(
         "pass k", pl.DataFrame(rows), hide_index=True,
-        column_config={"mean outcome": st.column_config.NumberColumn(format="%.3f")},
+        column_config={
+            **{name: st.column_config.NumberColumn(format="localized") for name in ("rollouts", "tasks")},
+            "mean outcome": st.column_config.NumberColumn(format="%.3f"),
+        },
         alt="pass^k per agent with intervals over tasks",
     )  # fmt: skip
     st.caption(
