@@ -1,8 +1,10 @@
 """Four operators at once, beside ingest and the jobs, for minutes: pages, bytes, memory and what the log says.
 
-Each operator is a session on Streamlit's own web socket that goes round every page; see `bench.soak`.
+Each operator is a session on Streamlit's own web socket that goes round every page, see `bench.soak`. How long they
+look at a page differs, as among people: in step with each other they would all ask for the dearest page at once.
 """
 
+import random
 import shutil
 import time
 from contextlib import ExitStack
@@ -16,7 +18,7 @@ from bench.soak import visit
 
 PAGES = ("", "review", "lessons", "traces", "users", "rewards", "exploration", "drift", "data", "settings")
 OPERATORS = 4
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = (0.5, 1.5)
 # Jobs have run once, caches and pools have their size.
 _SETTLING_SECONDS = 120.0
 
@@ -24,9 +26,10 @@ _SETTLING_SECONDS = 120.0
 class Operator(Beside):
     """While it is open: one operator who goes round all pages, with a pause on each."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, number: int) -> None:
         super().__init__()
         self._port = port
+        self._random = random.Random(number)
         self.first = 0.0
         """Seconds from opening the web socket until the first page is there."""
         self.seen: list[tuple[str, float, float, int]] = []
@@ -41,7 +44,7 @@ class Operator(Beside):
                 for name in PAGES:
                     moment = time.time()
                     self.seen.append((name, moment, session.render(name), session.received))
-                    if self.stop.wait(_PAUSE_SECONDS):
+                    if self.stop.wait(self._random.uniform(*_PAUSE_SECONDS)):
                         return
 
 
@@ -84,7 +87,7 @@ def measure(
         before = count()
         send(target, filling)
         until_counted(count, before + filling.spans, 60.0)
-        operators = [stack.enter_context(Operator(target.port)) for _ in range(OPERATORS)]
+        operators = [stack.enter_context(Operator(target.port, number)) for number in range(OPERATORS)]
         time.sleep(min(_SETTLING_SECONDS, seconds))
         with Memory(process.pid) as memory:
             sent = send(target, made, rate=rate)

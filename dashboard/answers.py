@@ -1,10 +1,10 @@
 """Answers of store queries that are held: as long as nothing moved, and for a while beside data that streams in.
 
 While agents send data the store moves several times a second. Read anew for every visitor, the queries that look at all
-traces would be all that the machine does. So an answer that took long is given again though data came in since: for
-twenty times as long as it took, so that reading the same thing again and again takes a twentieth of the time; after
-that it is given once more while a thread reads it anew, until it is too old. What people did, and what came of the
-jobs they started, is always in what is given, and so is everything where reading is quick.
+traces would be all that the machine does. So an answer is given again though data came in since: for twenty times as
+long as it took, so that reading the same thing again and again takes a twentieth of the time. After that, one that took
+long is given once more while a thread reads it anew, until it is too old. What people did, and what came of the jobs
+they started, is always in what is given.
 """
 
 import pickle
@@ -149,7 +149,7 @@ class Answers:
 
 
 def _lasts(held: _Held, age: float, oldest: float) -> bool:
-    return held.took > _QUICK_SECONDS and age <= oldest
+    return age <= oldest and (held.took > _QUICK_SECONDS or age <= _HELD_FOR * held.took)
 
 
 def _packed(answer: Any) -> Any:

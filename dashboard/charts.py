@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 import polars as pl
-from plotly.subplots import make_subplots
 
 from dashboard.ui import axis
 from dashboard.ui import format as fmt
@@ -53,39 +52,39 @@ def traces_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, heigh
     totals = frame.group_by("agent").agg(pl.col("traces").sum()).sort("traces", "agent", descending=[True, False])
     ranked = totals["agent"].to_list()
     shown = ranked if len(ranked) <= _MOST_SERIES else ranked[: _MOST_SERIES - 1]
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.09)
     series = [(agent, pl.col("agent").eq_missing(agent)) for agent in shown]
     if len(shown) < len(ranked):
         series.append((_OTHERS, ~pl.col("agent").is_in(shown, nulls_equal=True)))
     # The error colour stays for errors.
     palette = [theme.series[place] for place in (0, 1, 2, 3, 4)]
+    bars: list[dict[str, Any]] = []
     for place, (agent, condition) in enumerate(series):
         part = frame.filter(condition).group_by("bucket").agg(pl.col("traces").sum()).sort("bucket")
         name = plotly_safe(agent, 28) if agent is not None else _UNNAMED
         colour = theme.muted if agent in (None, _OTHERS) else palette[place % len(palette)]
-        figure.add_bar(
-            x=_middle(part["bucket"], bucket), y=part["traces"].to_list(), name=name, width=width * 0.86,
-            marker={"color": colour, "line": {"width": 0}}, row=1, col=1,
-            hovertemplate=f"%{{y:,}} traces<extra>{name}</extra>",
-        )  # fmt: skip
+        bars.append({
+            "type": "bar", "x": _middle(part["bucket"], bucket), "y": part["traces"].to_list(), "name": name,
+            "width": width * 0.86, "marker": {"color": colour, "line": {"width": 0}}, "xaxis": "x", "yaxis": "y",
+            "hovertemplate": f"%{{y:,}} traces<extra>{name}</extra>",
+        })  # fmt: skip
     failed = frame.group_by("bucket").agg(pl.col("errors").sum(), pl.col("traces").sum()).sort("bucket")
-    share = [f"{fmt.percent(e / n)} of {n:,}" for _, e, n in failed.rows()]
-    figure.add_bar(
-        x=_middle(failed["bucket"], bucket), y=failed["errors"].to_list(), name="failed", width=width * 0.86,
-        marker={"color": theme.error, "line": {"width": 0}}, row=2, col=1, customdata=share, showlegend=False,
-        hovertemplate="%{y:,} failed, %{customdata}<extra></extra>",
-    )  # fmt: skip
-    figure.update_layout(
-        barmode="stack", hovermode="x unified", height=height, margin={"l": 0, "r": 4, "t": 6, "b": 0},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": None, "traceorder": "normal"},
-    )  # fmt: skip
-    _axes(figure, theme)
-    figure.update_yaxes(title_text="traces", row=1, col=1)
-    figure.update_yaxes(title_text="failed", row=2, col=1, nticks=3, rangemode="tozero")
-    _named(figure, bucket, theme)
+    bars.append({
+        "type": "bar", "x": _middle(failed["bucket"], bucket), "y": failed["errors"].to_list(), "name": "failed",
+        "width": width * 0.86, "marker": {"color": theme.error, "line": {"width": 0}}, "xaxis": "x2", "yaxis": "y2",
+        "customdata": [f"{fmt.percent(e / n)} of {n:,}" for _, e, n in failed.rows()], "showlegend": False,
+        "hovertemplate": "%{y:,} failed, %{customdata}<extra></extra>",
+    })  # fmt: skip
+    below: dict[str, Any] = {"anchor": "x2", "domain": [0.0, 0.2548], "nticks": 3, "rangemode": "tozero"}
     if not failed["errors"].sum():
-        figure.update_yaxes(range=[0, 1], row=2, col=1)
-    return figure
+        below["range"] = [0, 1]
+    return _drawn(bars, theme, height, {
+        "barmode": "stack",
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
+        "xaxis": {**_across(theme), "anchor": "y", "matches": "x2", "showticklabels": False},
+        "xaxis2": {**_across(theme), **_named(bucket, theme), "anchor": "y2"},
+        "yaxis": {**_up(theme, "traces"), "anchor": "x", "domain": [0.3448, 1.0]},
+        "yaxis2": {**_up(theme, "failed"), **below},
+    })  # fmt: skip
 
 
 def reward_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, height: int = 300) -> go.Figure:
@@ -94,28 +93,28 @@ def reward_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, heigh
     Args: `frame` with columns bucket, rewarded (n), reward, lower, upper. A bucket without traces breaks the line.
     """
     frame = _with_gaps(frame, bucket)
-    x = _middle(frame["bucket"], bucket)
-    figure = go.Figure()
+    lines: list[dict[str, Any]] = []
     for part in _runs(frame):
         xs = _middle(part["bucket"], bucket)
-        figure.add_scatter(
-            x=[*xs, *reversed(xs)], y=[*part["upper"].to_list(), *reversed(part["lower"].to_list())], fill="toself",
-            fillcolor=theme.band, line={"width": 0}, hoverinfo="skip", showlegend=False, mode="lines",
-        )  # fmt: skip
+        lines.append({
+            "type": "scatter", "x": [*xs, *reversed(xs)], "fill": "toself", "fillcolor": theme.band,
+            "y": [*part["upper"].to_list(), *reversed(part["lower"].to_list())], "line": {"width": 0},
+            "hoverinfo": "skip", "showlegend": False, "mode": "lines",
+        })  # fmt: skip
     hover = [
         "" if mean is None else f"{mean:.3f} ({lower:.3f} to {upper:.3f}), n {n:,}"
         for n, mean, lower, upper in frame.select("rewarded", "reward", "lower", "upper").rows()
     ]
-    figure.add_scatter(
-        x=x, y=frame["reward"].to_list(), mode="lines+markers", line={"color": theme.accent, "width": 2},
-        marker={"size": 5, "color": theme.accent}, customdata=hover, showlegend=False, connectgaps=False,
-        hovertemplate="%{customdata}<extra></extra>",
-    )  # fmt: skip
-    figure.update_layout(hovermode="x unified", height=height, margin={"l": 0, "r": 4, "t": 6, "b": 0})
-    _axes(figure, theme)
-    figure.update_yaxes(title_text="mean reward", rangemode="normal")
-    _named(figure, bucket, theme)
-    return figure
+    lines.append({
+        "type": "scatter", "x": _middle(frame["bucket"], bucket), "y": frame["reward"].to_list(),
+        "mode": "lines+markers", "line": {"color": theme.accent, "width": 2},
+        "marker": {"size": 5, "color": theme.accent}, "customdata": hover, "showlegend": False, "connectgaps": False,
+        "hovertemplate": "%{customdata}<extra></extra>",
+    })  # fmt: skip
+    return _drawn(lines, theme, height, {
+        "xaxis": {**_across(theme), **_named(bucket, theme)},
+        "yaxis": {**_up(theme, "mean reward"), "rangemode": "normal"},
+    })  # fmt: skip
 
 
 def waterfall(bars: pl.DataFrame, theme: Theme, *, timed: bool, selected: str | None = None) -> go.Figure:
@@ -147,33 +146,35 @@ def waterfall(bars: pl.DataFrame, theme: Theme, *, timed: bool, selected: str | 
             },
             hovertemplate="%{customdata[1]}<extra></extra>",
         )  # fmt: skip
-    labels = _labels(bars, selected)
     figure.update_layout(
+        **theme.layout,
         barmode="overlay",
         height=_WATERFALL_TOP + 14 + _ROW_PIXELS * bars.height,
         hovermode="closest",
         clickmode="event+select",
         dragmode=False,
         margin={"l": 0, "r": 8, "t": _WATERFALL_TOP, "b": 8},
-        legend={"orientation": "h", "yref": "container", "yanchor": "top", "y": 1.0, "x": 0, "title": None},
-    )
-    _axes(figure, theme)
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=rows,
-        ticktext=labels,
-        range=[bars.height - 0.5, -0.5],
-        showgrid=False,
-        tickfont={"size": 11, "color": theme.text, "family": "Source Code Pro, monospace"},
-        title_text=None,
-    )
-    figure.update_xaxes(
-        side="top",
-        range=[0, total * 1.02],
-        showgrid=True,
-        gridcolor=theme.grid,
-        title={"text": "seconds from the start" if timed else "step", "standoff": 6, "font": {"size": 11}},
-        zeroline=False,
+        legend={"orientation": "h", "yref": "container", "yanchor": "top", "y": 1.0, "x": 0},
+        xaxis={
+            **_across(theme),
+            "side": "top",
+            "range": [0, total * 1.02],
+            "showgrid": True,
+            "gridcolor": theme.grid,
+            "title": {"text": "seconds from the start" if timed else "step", "standoff": 6, "font": {"size": 11}},
+            "zeroline": False,
+        },
+        yaxis={
+            "fixedrange": True,
+            "zeroline": False,
+            "automargin": True,
+            "tickmode": "array",
+            "tickvals": rows,
+            "ticktext": _labels(bars, selected),
+            "range": [bars.height - 0.5, -0.5],
+            "showgrid": False,
+            "tickfont": {"size": 11, "color": theme.text, "family": "Source Code Pro, monospace"},
+        },
     )
     return figure
 
@@ -193,13 +194,25 @@ def _labels(bars: pl.DataFrame, selected: str | None) -> list[str]:
     ]
 
 
-def _axes(figure: go.Figure, theme: Theme) -> None:
-    figure.update_xaxes(showgrid=False, fixedrange=True, title_text=None, tickfont={"color": theme.muted, "size": 11})
-    figure.update_yaxes(
-        gridcolor=theme.grid, fixedrange=True, zeroline=False, nticks=5, automargin=True,
-        tickfont={"color": theme.muted, "size": 11}, title_font={"color": theme.muted, "size": 11},
-    )  # fmt: skip
-    figure.update_layout(**theme.layout)
+def _drawn(traces: list[dict[str, Any]], theme: Theme, height: int, layout: dict[str, Any]) -> go.Figure:
+    """A figure over time, made at once: Plotly checks everything again with each later change, which is slow."""
+    shared = {"hovermode": "x unified", "height": height, "margin": {"l": 0, "r": 4, "t": 6, "b": 0}}
+    return go.Figure(traces, {**theme.layout, **shared, **layout})
+
+
+def _across(theme: Theme) -> dict[str, Any]:
+    return {"showgrid": False, "fixedrange": True, "tickfont": _small(theme)}
+
+
+def _up(theme: Theme, title: str) -> dict[str, Any]:
+    return {
+        "gridcolor": theme.grid, "fixedrange": True, "zeroline": False, "nticks": 5, "automargin": True,
+        "tickfont": _small(theme), "title": {"text": title, "font": _small(theme)},
+    }  # fmt: skip
+
+
+def _small(theme: Theme) -> dict[str, Any]:
+    return {"color": theme.muted, "size": 11}
 
 
 def _middle(buckets: pl.Series, bucket: Bucket) -> list[datetime]:
@@ -209,11 +222,8 @@ def _middle(buckets: pl.Series, bucket: Bucket) -> list[datetime]:
     return [shown(moment) + half for moment in buckets.to_list()]
 
 
-def _named(figure: go.Figure, bucket: Bucket, theme: Theme) -> None:
-    if bucket == "hour":
-        axis.name_moments(figure, theme, "hours")
-    else:
-        axis.name_periods(figure, theme, bucket)
+def _named(bucket: Bucket, theme: Theme) -> dict[str, Any]:
+    return axis.moments_named(theme, "hours") if bucket == "hour" else axis.periods_named(theme, bucket)
 
 
 def _with_gaps(frame: pl.DataFrame, bucket: Bucket) -> pl.DataFrame:

@@ -5,13 +5,14 @@ Figures know no zones, so they get times without one, and each axis says whose t
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import plotly.graph_objects as go
 
 from dashboard.ui import format as fmt
 from dashboard.ui.theme import Theme
 
-__all__ = ["in_utc", "moment", "moments", "name_moments", "name_periods"]
+__all__ = ["in_utc", "moment", "moments", "moments_named", "name_moments", "name_periods", "periods_named"]
 
 
 def in_utc(at: datetime) -> datetime:
@@ -30,18 +31,34 @@ def moments(all_at: Iterable[datetime]) -> list[datetime]:
     return [at.astimezone(of).replace(tzinfo=None) for at in all_at]
 
 
+def moments_named(theme: Theme, noun: str = "time") -> dict[str, Any]:
+    """What an axis of `moments` says below the figure: whose clock it follows, as in time in Berlin."""
+    return _named(theme, f"{noun} in {fmt.zone_label(fmt.zone())}")
+
+
+def periods_named(theme: Theme, noun: str) -> dict[str, Any]:
+    """What an axis says of its days, weeks or months: they are those of UTC, whatever clock the operator reads."""
+    return _named(theme, f"{noun}s in UTC")
+
+
 def name_moments(figure: go.Figure, theme: Theme, noun: str = "time") -> None:
-    """Say below the figure whose clock its axis of `moments` follows: time in UTC, time in Berlin."""
-    _name(figure, theme, f"{noun} in {fmt.zone_label(fmt.zone())}")
+    """Let the lowest axis of a figure say `moments_named`."""
+    _name(figure, moments_named(theme, noun))
 
 
 def name_periods(figure: go.Figure, theme: Theme, noun: str) -> None:
-    """Say below the figure that its days, weeks or months are those of UTC, whatever clock the operator reads."""
-    _name(figure, theme, f"{noun}s in UTC")
+    """Let the lowest axis of a figure say `periods_named`."""
+    _name(figure, periods_named(theme, noun))
 
 
-def _name(figure: go.Figure, theme: Theme, words: str) -> None:
-    title = {"text": words, "standoff": 4, "font": {"color": theme.muted, "size": 11}}
+def _named(theme: Theme, words: str) -> dict[str, Any]:
+    return {
+        "title": {"text": words, "standoff": 4, "font": {"color": theme.muted, "size": 11}},
+        "automargin": True,
+    }
+
+
+def _name(figure: go.Figure, named: dict[str, Any]) -> None:
     # The lowest axis of figures in rows, which share it.
     lowest = max(len(list(figure.select_xaxes())), 1)
-    figure.update_layout({f"xaxis{lowest if lowest > 1 else ''}": {"title": title, "automargin": True}})
+    figure.update_layout({f"xaxis{lowest if lowest > 1 else ''}": named})

@@ -11,7 +11,7 @@ from dashboard.learn import actions
 from dashboard.notices import open_list
 from dashboard.overview import panels
 from dashboard.overview.measures import measures
-from dashboard.ui import drawn, filters, states, theme
+from dashboard.ui import filters, states, theme
 from dashboard.ui import format as fmt
 from store import job_runs, overview
 
@@ -92,7 +92,7 @@ with (
         st.caption("No traces in this range.")
     else:
         st.plotly_chart(
-            drawn.figure(charts.traces_over_time, per_bucket, selection.bucket, colours),
+            charts.traces_over_time(per_bucket, selection.bucket, colours),
             key="traces-over-time",
             config=charts.CONFIG,
             alt=f"Traces per {unit} by agent, {ran:,} in all, of which {failed:,} failed",
@@ -120,7 +120,7 @@ with st.container(border=True, gap="xsmall"), states.guarded("Rewards over time"
             shared_sd="reward_shared_sd",
         )
         st.plotly_chart(
-            drawn.figure(charts.reward_over_time, limits, selection.bucket, colours, height=230),
+            charts.reward_over_time(limits, selection.bucket, colours, height=230),
             key="reward-over-time",
             config=charts.CONFIG,
             alt=f"Mean reward per {unit} with its interval, {rewarded:,} rewarded traces",

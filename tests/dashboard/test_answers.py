@@ -57,12 +57,17 @@ def test_an_answer_holds_while_nothing_moves() -> None:
     assert (answer["readings"], age, world.waiting) == (1, 0.0, [])
 
 
-def test_what_is_quick_is_always_read_anew() -> None:
+def test_what_is_quick_is_read_anew_after_twenty_times_as_long() -> None:
     world = World(took=0.04)
     for wanted in (1, 2, 3):
         answer, age = world.ask()
         assert (answer["data"], age) == (wanted, 0.0)
         world.stream()
+        world.now += 0.7
+        answer, age = world.ask()
+        assert (answer["data"], age) == (wanted, pytest.approx(0.74))
+        world.now += 0.1
+    assert world.waiting == []
 
 
 def test_what_is_slow_is_given_again_and_refreshed_behind_it() -> None:
