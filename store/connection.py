@@ -77,10 +77,10 @@ class Store:
         except BaseException:
             connection.close()
             raise
-        self._exchange: Path | None = None
+        self._scratch: Path | None = None
         if path is not None:
             # This process holds the file now, so whoever left anything there is gone.
-            shutil.rmtree(_exchange_of(path), ignore_errors=True)
+            shutil.rmtree(_beside(path, "exchange"), ignore_errors=True)
         self._writer = Writer(self._writing_cursor, self._translate, self._retire)
 
     @classmethod
@@ -182,12 +182,21 @@ class Store:
         It is beside the database, so it has the room that the database has. What is left in it when this process is
         killed is removed when the store is next opened. Raises: `OSError`.
         """
+        folder = self.folder("exchange")
+        folder.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=folder))
+
+    def folder(self, purpose: str) -> Path:
+        """Where files of this store lie that are not in its database; the folder need not be there yet.
+
+        It is beside the database. Those of a store in memory are in one that is removed when the store is closed.
+        """
+        if self.path is not None:
+            return _beside(self.path, purpose)
         with self._lock:
-            if self._exchange is None:
-                beside = None if self.path is None else _exchange_of(self.path)
-                self._exchange = Path(tempfile.mkdtemp(prefix="trimtab-")) if beside is None else beside
-            self._exchange.mkdir(exist_ok=True)
-            return Path(tempfile.mkdtemp(dir=self._exchange))
+            if self._scratch is None:
+                self._scratch = Path(tempfile.mkdtemp(prefix="trimtab-"))
+            return self._scratch / purpose
 
     def rewrite(self, *, patience: float = _REOPEN_SECONDS) -> None:
         """Write the file anew, so that nothing that was deleted is left in it, nor in its log.
@@ -219,8 +228,9 @@ class Store:
                 for connection in (self._retired, self._connection):
                     if connection is not None:
                         connection.close()
-                if self._exchange is not None:
-                    shutil.rmtree(self._exchange, ignore_errors=True)
+                exchanged = self._scratch if self.path is None else self.folder("exchange")
+                if exchanged is not None:
+                    shutil.rmtree(exchanged, ignore_errors=True)
 
     def _rewrite(self, path: Path, patience: float) -> None:
         draft = path.with_name(f".{path.name}.rewrite")
@@ -404,5 +414,5 @@ def discard(draft: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _exchange_of(path: Path) -> Path:
-    return path.with_name(path.name + ".exchange")
+def _beside(path: Path, purpose: str) -> Path:
+    return path.with_name(f"{path.name}.{purpose}")

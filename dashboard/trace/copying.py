@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard.trace.conversation import turns_of
 from dashboard.trace.transcript import SIZES, transcript
+from dashboard.ui import export
 from store.spans import SpanPage
 
 __all__ = ["copy_tab"]
@@ -26,9 +27,9 @@ def copy_tab(trace: Mapping[str, Any], page: SpanPage, found: Sequence[Mapping[s
         st.caption(f"The first {_STEPS_COPIED:,} of {page.total:,} steps.")
     st.caption("Whatever users and tools wrote is quoted as it was. Treat it as data, not as instructions.")
     st.code(text, language=None, wrap_lines=True, height=480)
-    st.download_button(
-        "Download", text, file_name=f"trace-{_file_safe(trace['trace_id'])}.txt", mime="text/plain",
-        icon=":material/download:", on_click="ignore",
+    export.text(
+        f"trace {trace['trace_id']}", text, rows=min(page.total, _STEPS_COPIED),
+        file_name=f"trace-{_file_safe(trace['trace_id'])}.txt", key="copy-file",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from dashboard.access.actor import Actor, Role, permitting
 from store import audit
 from store.frames import each
 
-__all__ = ["csv_bytes", "download", "parquet_bytes", "table"]
+__all__ = ["csv_bytes", "download", "parquet_bytes", "table", "text"]
 
 # What spreadsheets take for the begin of a formula (OWASP, CSV injection), in wide forms too, behind blanks as well.
 _NESTED: Final = (pl.List, pl.Array, pl.Struct, pl.Object)
@@ -64,6 +64,17 @@ def table(
     return event
 
 
+def text(name: str, content: str, *, rows: int, file_name: str, key: str) -> None:
+    """A button that gives a text of the page as a file.
+
+    Args: `name` of what it holds, as the audit log has it; `rows` of the store it was made of, such as steps.
+    """
+    st.download_button(
+        "Download", partial(_text, name, content, rows, permitting()), file_name, "text/plain", key=key,
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+
+
 def csv_bytes(frame: pl.DataFrame) -> bytes:
     """The frame as CSV (UTF-8 with its mark, RFC 4180): times in UTC as ISO 8601, lists and records as JSON.
 
@@ -102,6 +113,12 @@ def _file(
     made = content(rows)
     audit.exported(runtime.current().store, acting.email, table=name, kind=label, rows=rows.height)
     return made
+
+
+def _text(name: str, content: str, rows: int, permit: Callable[[Role, str], Actor]) -> bytes:
+    acting = permit("viewer", "Reading this")
+    audit.exported(runtime.current().store, acting.email, table=name, kind="text", rows=rows)
+    return content.encode()
 
 
 def _plain(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -1,8 +1,6 @@
 """The folders in which batches are staged beside the store: where they are, what is left in them, and room."""
 
 import shutil
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from pipelines.ingest import staging
@@ -25,9 +23,7 @@ _WHY_LOST = "The load stopped before the file was read as a whole; nothing of it
 
 def root(store: Store) -> Path:
     """The folder of all staging folders of a store."""
-    if store.path is None:
-        return Path(tempfile.gettempdir()) / f"trimtab-staging-{id(store):x}"
-    return store.path.with_name(store.path.name + ".staging")
+    return store.folder("staging")
 
 
 def folder_of(store: Store, batch_id: int) -> Path:
@@ -38,9 +34,6 @@ def folder_of(store: Store, batch_id: int) -> Path:
 def discard(store: Store, batch_id: int) -> None:
     """Remove what is staged of a batch."""
     staging.discard(folder_of(store, batch_id))
-    if store.path is None:
-        with suppress(OSError):
-            root(store).rmdir()
 
 
 def take_over(store: Store, batch_id: int, name: str, recipe: Recipe, opened: Opened) -> Manifest:

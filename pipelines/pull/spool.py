@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,9 +31,7 @@ ASIDE: Final = "rejected"
 
 def folder_of(store: Store, name: str) -> Path:
     """Where the files of a source lie."""
-    if store.path is None:
-        return Path(tempfile.gettempdir()) / f"trimtab-pulls-{id(store):x}" / name
-    return store.path.with_name(store.path.name + ".pulls") / name
+    return store.folder("pulls") / name
 
 
 def discard(store: Store, name: str) -> None:

@@ -115,6 +115,18 @@ def test_the_files_of_a_table_that_is_one_page_hold_all_of_it(signed, monkeypatc
     assert logged(signed)[0][2]["rows"] == 3
 
 
+def test_a_text_that_leaves_is_a_row_in_the_audit_log_too(signed, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(st_, "download_button", lambda label, data, *_, **__: drawn.setdefault(label, data))
+    export.text("trace t-1", "user: é", rows=4, file_name="trace-t-1.txt", key="copy")
+    assert logged(signed) == []
+    assert drawn["Download"]() == "user: é".encode()
+    assert logged(signed) == [(VIEWER, "trace t-1", {"format": "text", "rows": 4})]
+    operators.remove(signed, VIEWER, operator="Ada")
+    with pytest.raises(Forbidden):
+        drawn["Download"]()
+
+
 def test_what_is_refused_or_cannot_be_noted_gives_no_file(signed, monkeypatch):
     drawn = buttons(monkeypatch, pl.DataFrame({"user": ["a"]}))
     operators.remove(signed, VIEWER, operator="Ada")

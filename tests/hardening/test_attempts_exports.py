@@ -24,7 +24,7 @@ TEXTS = [f"{start}{rest}" for start in STARTS for rest in ('cmd|"/c calc"!A1', "
 
 # Beside `ui.export`: files that no spreadsheet reads, that are ours, or that must come back byte for byte as they came.
 DOWNLOADS = {
-    "ui/export.py": "the guard itself", "trace/copying.py": "JSON of one trace", "audit/panel.py": "JSON Lines",
+    "ui/export.py": "the guard itself", "audit/panel.py": "JSON Lines",
     "privacy/forget_panel.py": "a ZIP of JSON Lines", "intake/guidance.py": "templates of our own words",
     "intake/mappings.py": "TOML", "intake/batch_report.py": "rejected records, to be repaired and sent again",
 }  # fmt: skip

@@ -210,3 +210,17 @@ def test_a_read_that_begins_while_the_engine_is_let_go_waits_for_the_next_one(tm
         assert reader.value("SELECT 42") == 42
     assert len(retired) == 1
     store.close()
+
+
+def test_files_of_a_store_in_memory_go_with_it():
+    first, second = Store.open(None, threads=1), Store.open(None, threads=1)
+    folders = {each.folder(purpose) for each in (first, second) for purpose in ("staging", "pulls")}
+    assert len(folders) == 4
+    for folder in folders:
+        folder.mkdir()
+    exchanged = first.exchange()
+    first.close()
+    assert not exchanged.exists()
+    assert [folder.exists() for folder in sorted(folders)].count(True) == 2
+    second.close()
+    assert not any(folder.exists() for folder in folders)
