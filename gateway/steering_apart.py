@@ -162,8 +162,8 @@ class Apart:
         life = self._life
         if life is not None:
             state = "running" if life is self._accepting else "starting"
-            return {"state": state, "pid": life.pid, "starts": self._starts, "problem": None}
-        return {"state": "away", "pid": None, "starts": self._starts, "problem": self._problem}
+            return {"state": state, "pid": life.pid, "niceness": life.niceness, "starts": self._starts, "problem": None}
+        return {"state": "away", "pid": None, "niceness": None, "starts": self._starts, "problem": self._problem}
 
     def close(self) -> None:
         """End the process, then store its decisions. Safe to call twice."""

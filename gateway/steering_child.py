@@ -45,6 +45,7 @@ from gateway.steering_wire import (
     Unread,
     Wanted,
 )
+from pipelines.priority import session_before_others
 from pipelines.stats.quadrature import probability_best
 from pipelines.steering.budget import Budgets
 from pipelines.steering.decide import Decider
@@ -225,6 +226,7 @@ def serve() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    session_before_others()
     take_short_turns()
     process = _Process(stream, begin)
     threading.Thread(target=process.receive, name="server", daemon=True).start()

@@ -55,7 +55,7 @@ class Here:
 
     def condition(self) -> dict[str, Any]:
         """Where questions are answered."""
-        return {"state": "within the server", "pid": None, "starts": 0, "problem": None}
+        return {"state": "within the server", "pid": None, "niceness": None, "starts": 0, "problem": None}
 
     def close(self) -> None:
         """Store the decisions that were made, then let go of the store."""

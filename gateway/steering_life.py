@@ -64,6 +64,14 @@ class Life:
         """The id of the process."""
         return self._process.pid
 
+    @property
+    def niceness(self) -> int | None:
+        """How far it stands behind others (19) or before them (-20) when the processor is short; None when it ended."""
+        try:
+            return os.getpriority(os.PRIO_PROCESS, self._process.pid)
+        except OSError:
+            return None
+
     def send(self, message: object) -> None:
         """Tell it something, without waiting."""
         self._stream.send(message)

@@ -1,4 +1,5 @@
-"""Which work goes first when the processor is short: acknowledgements and pages before jobs."""
+"""Which work goes first when the processor is short: agents that ask what to do, then acknowledgements and pages, then
+jobs."""
 
 import os
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 _NICENESS = 5
 _SESSION_NICENESS = 10
+_FIRST_NICENESS = -10
 
 
 def behind_others() -> None:
@@ -27,5 +29,25 @@ def session_behind_others() -> None:
     """
     behind_others()
     if sys.platform == "linux":
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(_SESSION_NICENESS))
+        _stand(_SESSION_NICENESS)
+
+
+def session_before_others() -> bool:
+    """Let a process that began a session of its own, and answers small questions, go before the rest of this machine.
+
+    Returns whether that was granted: it takes root, CAP_SYS_NICE or a limit of niceness (RLIMIT_NICE) that allows it.
+    Else, and on other systems than Linux, nothing is changed.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST_NICENESS)
+    except PermissionError:
+        return False
+    _stand(_FIRST_NICENESS)
+    return True
+
+
+def _stand(niceness: int) -> None:
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))

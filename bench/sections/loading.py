@@ -124,7 +124,7 @@ def _operators(title: str, figures: operators.OperatorsFigures, rate: float) -> 
         "",
         f"## {title}",
         "",
-        f"{operators.OPERATORS} sessions that go round all pages with a second on each, {rate:,.0f} spans/s into a",
+        f"{operators.OPERATORS} sessions that go round all pages with .5 to 1.5 s on each, {rate:,.0f} spans/s into a",
         f"store that held {figures.held:,} spans, the scheduled jobs beside them; {figures.seconds:,.0f} s after two",
         "minutes to settle. What takes long to read is held for up to a minute while data streams in.",
         "",

@@ -1,6 +1,8 @@
-"""Jobs go after everybody else: by the niceness of the thread, and by that of their session where Linux has one."""
+"""Jobs go after everybody else and steering before: by the niceness of the thread, and by that of their session where
+Linux has one."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,3 +42,32 @@ def test_a_worker_behind_others_and_its_session_are_nicer_than_this_process():
         assert its_session is not None
         assert int(its_session) > int(session)
         assert standing() == (here, session)
+
+
+_FIRST = """
+import os, sys
+from pipelines.priority import session_before_others
+if len(sys.argv) > 1:
+    os.setuid(int(sys.argv[1]))
+before = os.getpriority(os.PRIO_PROCESS, 0)
+granted = session_before_others()
+after = os.getpriority(os.PRIO_PROCESS, 0)
+assert after == (-10 if granted else before), (granted, before, after)
+print(granted)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is changed")
+def test_a_process_goes_before_others_where_that_is_granted_and_stays_where_it_is_elsewhere():
+    def asked(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", _FIRST, *arguments], capture_output=True, text=True, timeout=60,
+            start_new_session=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert asked() in ("True", "False")
+    if os.geteuid() == 0:
+        # Somebody without rights, who may not; a container's root may lack the right too.
+        assert asked("65534") == "False"

@@ -353,6 +353,8 @@ def test_a_steering_process_that_is_killed_has_a_successor_that_carries_on(morta
                 assert (answer[0], answer[1]["arm"], answer[1]["sticky"]) == (200, arm, True)
         assert process(mortal)["pid"] not in (None, pid)
         assert process(mortal)["starts"] == life
+        # Before others where that is granted; each successor as the one before it.
+        assert process(mortal)["niceness"] in (-10, os.getpriority(os.PRIO_PROCESS, 0))
     made = re.search(rb'trimtab_steer_decisions_total{kind="all"} (\S+)', mortal.get("/metrics")[2])
     assert made is not None
     assert float(made[1]) == 120.0
