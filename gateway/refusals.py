@@ -9,7 +9,7 @@ from gateway.bodies import UnsupportedBody
 from pipelines.live.intake import Busy
 from pipelines.live.prepare import BodyTooLarge
 from pipelines.live.preparer import DecoderLost
-from store.errors import DiskFull, IngestError, StoreClosed, TrimtabError
+from store.errors import DiskFull, IngestError, MemoryExhausted, StoreClosed, TrimtabError
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -34,6 +34,8 @@ def status_of(error: TrimtabError) -> tuple[int, dict[str, str]]:
             return 415, {}
         case DiskFull():
             return 503, {"Retry-After": "30"}
+        case MemoryExhausted():
+            return 503, {"Retry-After": "5"}
         case StoreClosed() | DecoderLost():
             return 503, {"Retry-After": "2"}
         case IngestError():

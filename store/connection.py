@@ -24,7 +24,7 @@ import duckdb
 from store import migrate
 from store.clock import Clock, SystemClock
 from store.errors import DiskFull, StoreClosed, StoreError, StoreLocked
-from store.frames import Reader
+from store.frames import Reader, exhausted
 from store.writer import Work, Writer, out_of_use
 
 T = TypeVar("T")
@@ -396,6 +396,8 @@ class Store:
             return StoreLocked(path, int(holder["pid"]) if holder else None, holder["command"] if holder else None)
         if _DISK_FULL.search(text) or f"errno {errno.ENOSPC}" in text:
             return DiskFull(path, text.splitlines()[0][:300])
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return exhausted(error)
         return StoreError(text)
 
 

@@ -16,6 +16,7 @@ from store import result_rows
 from store.connection import Store
 from store.frames import UTC_TIME, declare
 from store.scope import ACTIVE_REWARDS
+from store.trace_ranges import trace_ranges
 
 KEEP_RUNS = 60
 
@@ -130,6 +131,7 @@ TRACE_CREDITS = pl.Schema(
     }
 )
 
+_SHARES = pl.Schema({"agent": pl.String(), "since": pl.Int64(), "older": pl.Int64()})
 _ACTIVE_MODEL = "(SELECT max(reward_model_id) FROM reward_models WHERE active)"
 
 # The run whose credit is shown: the newest of the rewards in use, else the newest.
@@ -137,15 +139,46 @@ _SHOWN_RUN = f"""(
     SELECT run_id FROM credit_runs
     ORDER BY reward_model_id IS NOT DISTINCT FROM {_ACTIVE_MODEL} DESC, run_id DESC LIMIT 1)"""
 
+# So many steps are divided at most: what is held of them in memory is about 3 GB for a million.
+MOST_STEPS = 1_000_000
+
+# From when on traces are taken, by agent: the newest of each, as many of one agent as of another, up to $most spans.
+_SINCE = f"""
+    WITH aged AS (
+        SELECT coalesce(t.agent, '') AS agent, t.seen_at, t.span_count,
+            row_number() OVER (PARTITION BY coalesce(t.agent, '') ORDER BY t.seen_at DESC, t.trace_id) AS age
+        FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
+    ), counted AS (
+        SELECT *, sum(span_count) OVER (ORDER BY age, agent ROWS UNBOUNDED PRECEDING) AS so_far FROM aged
+    )
+    SELECT agent, epoch_us(min(seen_at) FILTER (so_far <= $most OR age = 1)) AS since,
+        count(*) FILTER (so_far > $most AND age > 1) AS older
+    FROM counted GROUP BY agent ORDER BY agent"""
+
+_RECENT = f"""(
+    SELECT r.*, t.agent, t.user_id, t.task, t.arm
+    FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
+    JOIN (SELECT unnest(from_json($since, '[{{"agent": "VARCHAR", "since": "BIGINT"}}]'), recursive := true)) AS s
+        ON s.agent = coalesce(t.agent, '') AND epoch_us(t.seen_at) >= s.since)"""
+
 _NUMBERED = f"""
     SELECT (row_number() OVER (ORDER BY t.trace_id) - 1)::UINTEGER AS trace_no, t.trace_id, t.agent, t.user_id, t.task,
-        t.arm, r.mean AS reward, r.sd AS reward_sd, r.signals::BIGINT AS signals
-    FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)"""
+        t.arm, t.mean AS reward, t.sd AS reward_sd, t.signals::BIGINT AS signals
+    FROM {_RECENT} AS t"""
+
+# The numbers of a range of traces, see `store.trace_ranges`.
+_IN_RANGE = "trace_id BETWEEN $first AND $last"
+_NUMBERED_RANGE = f"""
+    SELECT (row_number() OVER (ORDER BY t.trace_id) - 1 + $start)::UINTEGER AS trace_no, t.trace_id
+    FROM {_RECENT} AS t WHERE t.{_IN_RANGE}"""
+_RANGE = f"""
+    numbered AS MATERIALIZED ({_NUMBERED_RANGE}),
+    own AS NOT MATERIALIZED (SELECT * FROM spans SEMI JOIN numbered USING (trace_id) WHERE {_IN_RANGE})"""
 
 # Spans that only enclose others: what they did is what those did, and how they ended is known last.
 _CONTAINERS = """
-    SELECT s.trace_id, s.span_id FROM spans AS s
-    SEMI JOIN spans AS c ON c.trace_id = s.trace_id AND c.parent_span_id = s.span_id
+    SELECT s.trace_id, s.span_id FROM own AS s
+    SEMI JOIN own AS c ON c.trace_id = s.trace_id AND c.parent_span_id = s.span_id
     WHERE s.kind IN ('agent', 'chain', 'other')"""
 
 _CALLS = "('tool', 'retriever', 'guardrail', 'agent')"
@@ -167,13 +200,20 @@ _STEPS = f"""
             AND json_valid(s.input)
             THEN concat(json_structure(s.input), repeat(' date', least(3, len(regexp_extract_all(s.input, {_DATE})))))
             END AS shape, epoch_us(s.started_at) AS started_us, epoch_us(s.ended_at) AS ended_us
-    FROM spans AS s JOIN numbered AS n USING (trace_id)
+    FROM own AS s JOIN numbered AS n USING (trace_id)
     ANTI JOIN containers AS c ON c.trace_id = s.trace_id AND c.span_id = s.span_id"""
+
+_RANGE_STEPS = f"""
+    WITH {_RANGE}, containers AS ({_CONTAINERS})
+    {_STEPS} ORDER BY trace_no, position"""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run reads, of one snapshot: frames TRACES, STEPS, CHOICES and PARALLEL; versions of rewards and data."""
+    """What a run reads, of one snapshot: frames TRACES, STEPS, CHOICES and PARALLEL; versions of rewards and data.
+
+    `older` counts the traces of each agent ("" where none is stated) that are left out because there are newer ones.
+    """
 
     traces: pl.DataFrame
     steps: pl.DataFrame
@@ -181,6 +221,7 @@ class Evidence:
     parallel: pl.DataFrame
     reward_model_id: int | None
     data_version: int
+    older: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -199,23 +240,30 @@ class Found:
     informative: int
 
 
-def evidence(store: Store) -> Evidence:
-    """Every trace with its reward by the model in use, its steps, and how its arm was drawn where that is logged."""
+def evidence(store: Store, *, most: int = MOST_STEPS) -> Evidence:
+    """Every trace with its reward by the model in use, its steps, and how its arm was drawn where that is logged.
+
+    Where they have more than `most` spans, the newest of each agent, as many of one as of another.
+    """
     with store.read() as reader:
         model = reader.value(f"SELECT {_ACTIVE_MODEL}")
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
-        steps = reader.frame(
-            f"""WITH numbered AS MATERIALIZED ({_NUMBERED}), containers AS ({_CONTAINERS})
-            {_STEPS} ORDER BY trace_no, position""",
-            STEPS,
-        )
+        shares = reader.frame(_SINCE, _SHARES, {"most": most})
+        recent = {"since": json.dumps(shares.select("agent", "since").to_dicts())}
+        traces = reader.frame(f"SELECT * FROM ({_NUMBERED}) ORDER BY trace_no", TRACES, recent)
+        steps, parallel = [pl.DataFrame(schema=STEPS)], [pl.DataFrame(schema=PARALLEL)]
+        for each in trace_ranges(traces["trace_id"].to_list()):
+            within = {"start": each.start, **each.params, **recent}
+            steps.append(reader.frame(_RANGE_STEPS, STEPS, within))
+            parallel.append(reader.frame(_PARALLEL, PARALLEL, within))
         return Evidence(
-            traces=reader.frame(f"SELECT * FROM ({_NUMBERED}) ORDER BY trace_no", TRACES),
-            steps=steps,
-            choices=reader.frame(_LOGGED_CHOICES, CHOICES),
-            parallel=reader.frame(_PARALLEL, PARALLEL),
+            traces=traces,
+            steps=pl.concat(steps),
+            choices=reader.frame(_LOGGED_CHOICES, CHOICES, recent),
+            parallel=pl.concat(parallel),
             reward_model_id=int(model) if isinstance(model, int) else None,
             data_version=int(version) if isinstance(version, int) else 0,
+            older={agent: older for agent, older in shares.select("agent", "older").rows() if older},
         )
 
 
@@ -237,11 +285,11 @@ _LOGGED_CHOICES = f"""
 
 # Children of one parent that overlapped in time, with all spans below them.
 _PARALLEL = f"""
-    WITH RECURSIVE timed AS (
+    WITH RECURSIVE {_RANGE}, timed AS (
         SELECT trace_id, parent_span_id, span_id, started_at, ended_at, max(ended_at) OVER (
             PARTITION BY trace_id, parent_span_id ORDER BY started_at, span_id
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS busy_until
-        FROM spans WHERE parent_span_id IS NOT NULL AND started_at IS NOT NULL AND ended_at IS NOT NULL
+        FROM own WHERE parent_span_id IS NOT NULL AND started_at IS NOT NULL AND ended_at IS NOT NULL
     ), overlapping AS (
         SELECT DISTINCT trace_id, parent_span_id FROM timed WHERE started_at < busy_until
     ), batches AS (
@@ -254,10 +302,10 @@ _PARALLEL = f"""
         SELECT trace_id, parent_span_id, batch, span_id AS member, span_id FROM members
         UNION
         SELECT b.trace_id, b.parent_span_id, b.batch, b.member, s.span_id
-        FROM below AS b JOIN spans AS s ON s.trace_id = b.trace_id AND s.parent_span_id = b.span_id
+        FROM below AS b JOIN own AS s ON s.trace_id = b.trace_id AND s.parent_span_id = b.span_id
     )
     SELECT n.trace_no, b.parent_span_id, b.batch, b.member, b.span_id
-    FROM below AS b JOIN ({_NUMBERED}) AS n USING (trace_id)
+    FROM below AS b JOIN numbered AS n USING (trace_id)
     ORDER BY n.trace_no, b.parent_span_id, b.batch, b.member, b.span_id"""
 
 

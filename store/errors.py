@@ -8,6 +8,7 @@ TrimtabError
 │   ├── SchemaMismatch       a query did not return the columns it declares (a defect of ours)
 │   ├── QueryTimeout         a page query ran longer than it may
 │   ├── DiskFull             the disk holding the store is full
+│   ├── MemoryExhausted      the engine may not use more memory
 │   ├── StoreClosed          work arrived after the store was closed
 │   └── NotFound             there is no row with this id
 ├── IngestError              (and pipelines.ingest.mapping.MappingError: a column mapping cannot be used)
@@ -101,6 +102,17 @@ class DiskFull(StoreError):
         super().__init__(
             f"The disk holding {path} is full; the change was not applied and nothing stored was touched. "
             f"Free some space and try again. ({detail})"
+        )
+
+
+class MemoryExhausted(StoreError):
+    """The engine needed more memory than it may use; nothing of the interrupted transaction was applied."""
+
+    def __init__(self, limit: str, detail: str) -> None:
+        self.limit, self.detail = limit, detail
+        super().__init__(
+            f"The database engine may use {limit} of memory and needed more beside what else goes on; nothing was "
+            f"changed. Try again when jobs have ended, or set TRIMTAB_MEMORY_LIMIT higher. ({detail})"
         )
 
 

@@ -1,6 +1,7 @@
 """Reading: a cursor with its own snapshot whose answers are Polars frames with declared schemas."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
-from store.errors import QueryTimeout, SchemaMismatch, StoreError
+from store.errors import MemoryExhausted, QueryTimeout, SchemaMismatch, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 Schema = pl.Schema | Mapping[str, pl.DataType | type[pl.DataType]]
 
 UTC_TIME: pl.DataType = pl.Datetime("us", "UTC")
+
+# How the engine names the memory that it may use.
+_LIMIT = re.compile(r"/(?P<limit>[\d.]+ \w+) used\)")
 
 # Of a row group of an exported file: what the engine gathers before it writes.
 _EXPORTED_ROWS = 32_768
@@ -90,6 +94,8 @@ class Reader:
             yield
         except duckdb.InterruptException as error:
             raise QueryTimeout(self._timeout or 0.0) from error
+        except duckdb.OutOfMemoryException as error:
+            raise exhausted(error) from error
         except duckdb.Error as error:
             raise StoreError(str(error)) from error
         finally:
@@ -102,6 +108,13 @@ def fetched(result: duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation) -> pl.D
     frame: pl.DataFrame = result.pl(_FETCHED_ROWS)
     # One piece is still the engine's buffer, mostly empty: taking all rows copies them out of it.
     return frame.rechunk() if frame.n_chunks() > 1 else frame[pl.int_range(0, frame.height, eager=True)]
+
+
+def exhausted(error: duckdb.OutOfMemoryException) -> MemoryExhausted:
+    """The engine's complaint as an error of the store, without its advice to change what operators cannot."""
+    text = str(error).splitlines()[0][:300]
+    limit = _LIMIT.search(text)
+    return MemoryExhausted(limit["limit"] if limit else "a limited amount", text)
 
 
 def texts_in(parameter: str) -> str:

@@ -15,6 +15,7 @@ import polars as pl
 
 from store.connection import Store
 from store.frames import Reader
+from store.trace_ranges import trace_ranges
 
 ABSTRACTION = 1
 
@@ -29,6 +30,7 @@ STATES = pl.Schema(
     }
 )
 PATHS = pl.Schema({"trace_id": pl.String(), "states": pl.List(pl.UInt64()), "costs": pl.List(pl.Float32())})
+_IDS = pl.Schema({"trace_id": pl.String()})
 STEPS = pl.Schema({"step": pl.Int64(), "span_id": pl.String(), **STATES})
 
 # So many traces are written in one transaction, so that live data never waits long for the writer.
@@ -42,18 +44,19 @@ _SHAPE = f"""left(replace(replace(replace(replace(replace(
     '"UBIGINT"', '"number"'), '"BIGINT"', '"number"'), '"HUGEINT"', '"number"'), '"DOUBLE"', '"number"'),
     '"VARCHAR"', '"text"'), 200)"""
 
-# Abstract steps of the traces that the relation `wanted` (trace_id, trace_no) names.
+# Abstract steps of the traces that the relation `wanted` (trace_id, trace_no) names, all from $first to $last.
 _LABELLED = f"""
+own AS NOT MATERIALIZED (SELECT * FROM spans WHERE trace_id BETWEEN $first AND $last),
 containers AS (
     SELECT DISTINCT p.trace_id, p.span_id
-    FROM (SELECT trace_id, span_id FROM spans SEMI JOIN wanted USING (trace_id) WHERE kind IN {_CONTAINERS}) AS p
-    JOIN spans AS c ON c.trace_id = p.trace_id AND c.parent_span_id = p.span_id
+    FROM (SELECT trace_id, span_id FROM own SEMI JOIN wanted USING (trace_id) WHERE kind IN {_CONTAINERS}) AS p
+    JOIN own AS c ON c.trace_id = p.trace_id AND c.parent_span_id = p.span_id
 ), chosen AS (
     SELECT w.trace_no, s.span_id, s.kind, left(s.name, 120) AS name, s.started_at, s.ordinal,
         s.status IS NOT DISTINCT FROM 'error' AS failed, s.cost_usd,
         CASE WHEN s.kind = 'tool' THEN {_SHAPE} END AS shape,
         CASE WHEN s.kind = 'tool' THEN hash(s.name, s.input) END AS call
-    FROM spans AS s JOIN wanted AS w USING (trace_id) ANTI JOIN containers AS c USING (trace_id, span_id)
+    FROM own AS s JOIN wanted AS w USING (trace_id) ANTI JOIN containers AS c USING (trace_id, span_id)
 ), ordered AS (
     SELECT *, row_number() OVER along AS step, lag(kind) OVER along AS before_kind, lag(name) OVER along AS before_name,
         lag(failed) OVER along AS before_failed
@@ -75,7 +78,9 @@ containers AS (
 )"""
 
 _PATHS = f"""
-WITH wanted AS (SELECT trace_id, rowid AS trace_no FROM traces WHERE publication > $after), {_LABELLED}, lists AS (
+WITH wanted AS (
+    SELECT trace_id, rowid AS trace_no FROM traces WHERE publication > $after AND trace_id BETWEEN $first AND $last
+), {_LABELLED}, lists AS (
     SELECT trace_no, list(state ORDER BY step) AS states,
         list(CASE WHEN cost_usd >= 0 THEN TRY_CAST(cost_usd AS FLOAT) END ORDER BY step) AS costs
     FROM labelled GROUP BY trace_no
@@ -101,11 +106,11 @@ class Refreshed:
 def refresh(store: Store) -> Refreshed:
     """Compute the paths of all traces that are new or changed since the last refresh.
 
-    Paths go from one query to a file and from there in slices into the store, all in the engine; a refresh that was
-    stopped half-way is begun again.
+    Paths go to files, one for a range of traces, and from there in slices into the store, all in the engine; a refresh
+    that was stopped half-way is begun again.
     """
     folder = store.exchange()
-    path = folder / "paths.parquet"
+    files: list[tuple[Path, int]] = []
     try:
         with store.read() as reader:
             after = _progress(reader)
@@ -113,16 +118,26 @@ def refresh(store: Store) -> Refreshed:
             publication = int(latest) if isinstance(latest, int) else -1
             if publication <= after:
                 return Refreshed(0, after)
-            reader.export(path, _PATHS, {"after": after})
-            rows = int(str(reader.value("SELECT count(*) FROM read_parquet($path)", {"path": str(path)})))
-            traces = int(str(reader.value("SELECT count(trace_id) FROM read_parquet($path)", {"path": str(path)})))
-        store.write(lambda connection: _begin(connection, path, replace_all=after < 0))
-        for start in range(0, rows, _CHUNK):
-            store.write(lambda connection, start=start: _replace(connection, path, start, search=after >= 0))  # type: ignore[misc]
+            wanted = reader.frame(
+                "SELECT trace_id FROM traces WHERE publication > $after ORDER BY trace_id", _IDS, {"after": after}
+            )
+            for number, each in enumerate(trace_ranges(wanted["trace_id"].to_list())):
+                path = folder / f"paths-{number}.parquet"
+                reader.export(path, _PATHS, {"after": after, **each.params})
+                rows = reader.value("SELECT count(*) FROM read_parquet($path)", {"path": str(path)})
+                files.append((path, int(str(rows))))
+        if after < 0:
+            store.write(_clear)
+        for path, rows in files:
+            store.write(lambda connection, path=path: _add_states(connection, path))  # type: ignore[misc]
+            for start in range(0, rows, _CHUNK):
+                store.write(
+                    lambda connection, path=path, start=start: _replace(connection, path, start, search=after >= 0)  # type: ignore[misc]
+                )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     store.write(lambda connection: _finish(connection, publication))
-    return Refreshed(traces, publication)
+    return Refreshed(wanted.height, publication)
 
 
 def of_trace(store: Store, trace_id: str) -> pl.DataFrame:
@@ -132,7 +147,7 @@ def of_trace(store: Store, trace_id: str) -> pl.DataFrame:
             f"""WITH wanted AS (SELECT $trace_id::VARCHAR AS trace_id, 0 AS trace_no), {_LABELLED}
             SELECT step, span_id, state, kind, name, failed, arguments, retries FROM labelled ORDER BY step""",
             STEPS,
-            {"trace_id": trace_id},
+            {"trace_id": trace_id, "first": trace_id, "last": trace_id},
         )
 
 
@@ -153,10 +168,12 @@ def _progress(reader: Reader) -> int:
     return int(value) if isinstance(value, int) else -1
 
 
-def _begin(connection: duckdb.DuckDBPyConnection, path: Path, *, replace_all: bool) -> None:
-    if replace_all:
-        for table in ("trace_paths", "abstract_states", "path_progress"):
-            connection.execute(f"DELETE FROM {table}")
+def _clear(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in ("trace_paths", "abstract_states", "path_progress"):
+        connection.execute(f"DELETE FROM {table}")
+
+
+def _add_states(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(
         f"""INSERT INTO abstract_states BY NAME
         SELECT $abstraction AS abstraction, {", ".join(f"f.{name}" for name in STATES)}

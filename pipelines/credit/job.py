@@ -49,6 +49,19 @@ def _estimate(store: Store, random: np.random.Generator, config: CreditConfig) -
     return _found(evidence, credited, tools, config)
 
 
+def _left_out(evidence: credit.Evidence) -> list[dict[str, str | None]]:
+    """What is to be said of agents with more traces than are looked at."""
+    taken = dict(evidence.traces.group_by(pl.col("agent").fill_null("")).len().rows())
+    return [
+        {
+            "agent": agent or None, "reason": "newest_only",
+            "text": f"The newest {taken.get(agent, 0):,} of {taken.get(agent, 0) + older:,} traces with rewards: about "
+            f"{credit.MOST_STEPS:,} steps are divided at once.",
+        }
+        for agent, older in evidence.older.items()
+    ]  # fmt: skip
+
+
 def _found(evidence: credit.Evidence, credited: Credited, tools: pl.DataFrame, config: CreditConfig) -> credit.Found:
     ids = evidence.traces.select("trace_no", "trace_id")
     steps = credited.frame.join(ids, on="trace_no", how="left", maintain_order="left")
@@ -58,7 +71,7 @@ def _found(evidence: credit.Evidence, credited: Credited, tools: pl.DataFrame, c
         steps=steps.select(list(credit.STEP_CREDITS)).cast(credit.STEP_CREDITS),
         parallel=parallel.select(list(credit.PARALLEL_CREDITS)).cast(credit.PARALLEL_CREDITS),
         tools=tools,
-        notes=credited.notes.to_dicts(),
+        notes=[*credited.notes.to_dicts(), *_left_out(evidence)],
         parameters={"folds": config.folds, "min_traces": config.min_traces, "methods": credited.methods},
         reward_model_id=evidence.reward_model_id or 0,
         data_version=evidence.data_version,

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from pipelines.live.prepare import Prepared
 from store import live, redaction
 from store.connection import Store
-from store.errors import DiskFull, StoreClosed, StoreError, TrimtabError
+from store.errors import DiskFull, MemoryExhausted, StoreClosed, StoreError, TrimtabError
 from store.live import LiveReject, LiveRows
 from store.redaction import Rules
 
@@ -36,6 +36,9 @@ _LINGER_SECONDS = 0.02
 # Groups as large as this on average, for so many seconds: requests wait for each other, all there is is in use.
 _SATURATED_RECORDS = 1_536
 _SATURATED_SECONDS = 10
+
+# A job can use up what memory the engine may use, for a moment: how long a group waits before it is tried again.
+_PAUSES = (0.25, 0.5, 1.0, 2.0)
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,12 +84,15 @@ class LiveIntake:
         pending_bytes: int = PENDING_BYTES,
         clock: Callable[[], float] = time.monotonic,
         observe_commit: Callable[[float], None] = lambda seconds: None,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Args: `pending_bytes` that may wait; monotonic `clock`; `observe_commit` is told each commit's seconds."""
+        """Args: `pending_bytes` that may wait; monotonic `clock`; `observe_commit` is told each commit's seconds;
+        `pause` waits for so many seconds."""
         self._store = store
         self._limit = pending_bytes
         self._clock = clock
         self._observe = observe_commit
+        self._pause = pause
         self._queue: queue.Queue[_Request | None] = queue.Queue()
         self._lock = threading.Lock()
         self._closed = False
@@ -204,11 +210,18 @@ class LiveIntake:
             others = self._pending_requests > requests
         return _LINGER_SECONDS if others and records < _WORTHWHILE_RECORDS and not self._closed else 0.0
 
-    def _settle(self, group: Sequence[_Request]) -> None:
+    def _settle(self, group: Sequence[_Request], pauses: Sequence[float] = _PAUSES) -> None:
         """Commit a group and answer its requests; one that cannot be stored does not take the others with it."""
         started = self._clock()
         try:
             live.commit(self._store, _merged(group))
+        except MemoryExhausted as error:
+            if not pauses or self._closed:
+                self._fail(group, error)
+                return
+            self._pause(pauses[0])
+            self._settle(group, pauses[1:])
+            return
         except (DiskFull, StoreClosed) as error:
             self._fail(group, error)
             return

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from store.errors import StoreError
+from store.errors import MemoryExhausted, StoreError
 from tests.gateway.live_server import JSON, PROTOBUF, LiveServer, serving
 
 BEGAN = 1_795_600_000_000_000_000
@@ -386,6 +386,19 @@ def test_a_store_that_is_closed_is_answered_503(server: LiveServer) -> None:
     answer = server.traces(request_of(1).SerializeToString())
     assert (answer.status, answer.headers["retry-after"]) == (503, "2")
     assert server.signals({"trace_id": TRACE, "kind": "copy"}).status == 503
+
+
+def test_memory_that_is_used_up_is_answered_503(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit(*_: object) -> None:
+        raise MemoryExhausted("1.8 GiB", "all of it is used")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.live.intake.live.commit", commit)
+        patched.setattr(server.gateway.intake, "_pause", lambda seconds: None)
+        answer = server.traces(request_of(1).SerializeToString())
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert b"TRIMTAB_MEMORY_LIMIT" in answer.body
+    assert server.traces(request_of(1).SerializeToString()).status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/signals", "/v1/upload"])

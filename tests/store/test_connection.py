@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from store import meta
 from store.connection import Store
-from store.errors import QueryTimeout, SchemaMismatch, StoreClosed, StoreError, StoreLocked
+from store.errors import MemoryExhausted, QueryTimeout, SchemaMismatch, StoreClosed, StoreError, StoreLocked
 
 
 def _bump(connection):
@@ -224,3 +225,23 @@ def test_files_of_a_store_in_memory_go_with_it():
     assert [folder.exists() for folder in sorted(folders)].count(True) == 2
     second.close()
     assert not any(folder.exists() for folder in folders)
+
+
+def test_more_memory_than_the_engine_may_use_is_an_error_of_its_own_and_changes_nothing(tmp_path):
+    store = Store.open(tmp_path / "trimtab.duckdb", threads=1, memory_limit="100MB")
+    greedy = "SELECT list(range) FROM range(30_000_000)"  # a list is held whole
+    try:
+        with store.read() as reader, pytest.raises(MemoryExhausted) as read:
+            reader.value(greedy)
+
+        def work(connection):
+            connection.execute("UPDATE store_meta SET value = '77' WHERE key = 'data_version'")
+            connection.execute(greedy).fetchall()
+
+        with pytest.raises(MemoryExhausted, match="nothing was changed"):
+            store.write(work)
+        assert read.value.limit == "95.3 MiB"
+        assert meta.data_version(store) != 77
+        store.write(meta.bump)
+    finally:
+        store.close()

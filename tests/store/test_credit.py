@@ -5,8 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from loop_data import shop
+from polars.testing import assert_frame_equal
 
 from store import credit, rewards
+from store.trace_ranges import trace_ranges
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -133,6 +136,47 @@ def test_children_that_overlap_in_time_are_found_with_all_below_them(publish, st
         ("root", "q", "q"),
     ]  # fmt: skip
     assert found["batch"].n_unique() == 2
+
+
+@pytest.mark.parametrize("most", [1, 3, 119])
+def test_what_is_read_does_not_depend_on_how_many_traces_are_read_at_once(publish, store, monkeypatch, most):
+    traces, spans, _ = shop()
+    together = [
+        {"trace_id": trace["trace_id"], "span_id": f"extra {n}", "kind": "tool", "name": "side",
+         "parent_span_id": "root", "started_at": _at(n), "ended_at": _at(5)}
+        for trace in traces[:40] for n in range(2)
+    ]  # fmt: skip
+    publish(traces=traces, spans=[*spans, *together])
+    _reward(store, {trace["trace_id"]: 0.5 for trace in traces[::2]})
+    whole = credit.evidence(store)
+    monkeypatch.setattr(credit, "trace_ranges", lambda ids: trace_ranges(ids, most))
+    parts = credit.evidence(store)
+    assert (whole.traces.height, whole.parallel.height) == (60, 40)
+    for name in ("traces", "steps", "choices", "parallel"):
+        assert_frame_equal(getattr(whole, name), getattr(parts, name))
+
+
+def test_of_more_steps_than_are_divided_the_newest_of_each_agent_are_read(publish, store):
+    def trace(agent, number):
+        return {"trace_id": f"{agent or 'none'} {number}", "agent": agent, "started_at": _at(number)}
+
+    traces = [trace("busy", n) for n in range(20)] + [trace("rare", n) for n in range(3)] + [trace(None, 0)]
+    spans = [
+        {"trace_id": each["trace_id"], "span_id": f"{step}", "kind": "tool", "name": "look", "started_at": _at(step)}
+        for each in traces for step in range(2)
+    ]  # fmt: skip
+    publish(traces=traces, spans=spans)
+    _reward(store, {each["trace_id"]: 0.5 for each in traces})
+    assert credit.evidence(store, most=48).older == {}
+    found = credit.evidence(store, most=20)
+    # Ten traces fit: the rare agent's three, the one without an agent, and the newest six of the busy one.
+    assert found.traces["trace_id"].to_list() == sorted(
+        [f"busy {n}" for n in range(14, 20)] + [f"rare {n}" for n in range(3)] + ["none 0"]
+    )
+    assert found.steps.height == 20
+    assert found.older == {"busy": 14}
+    tiny = credit.evidence(store, most=1)
+    assert sorted(tiny.traces["trace_id"]) == ["busy 19", "none 0", "rare 2"]
 
 
 def test_nothing_is_read_without_rewards(publish, store):

@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 from loop_data import NOW, shop
+from polars.testing import assert_frame_equal
 from publishing import publisher
 
 from pipelines.transitions.abstraction import labels
 from store import trace_paths, transitions
 from store.clock import FixedClock
 from store.connection import Store
+from store.trace_ranges import trace_ranges
 
 
 @pytest.fixture
@@ -85,6 +87,27 @@ def test_stored_paths_are_those_of_one_trace_at_a_time(opened):
     assert stored.height == 120
     for trace_id, states in stored.select("trace_id", "states").head(20).iter_rows():
         assert trace_paths.of_trace(store, trace_id)["state"].to_list() == states
+
+
+@pytest.mark.parametrize("most", [1, 7, 119, 120])
+def test_paths_do_not_depend_on_how_many_traces_are_taken_at_once(opened, monkeypatch, most):
+    store, publish = opened
+    traces, spans, _ = shop()
+    publish(traces=traces, spans=spans)
+
+    def stored():
+        assert trace_paths.refresh(store).traces == 120
+        with store.read() as reader:
+            paths = reader.any_frame("SELECT * FROM trace_paths ORDER BY trace_id")
+        return paths, trace_paths.states(store)
+
+    whole = stored()
+    store.write(lambda connection: connection.execute("UPDATE path_progress SET publication = -1"))
+    monkeypatch.setattr(trace_paths, "trace_ranges", lambda ids: trace_ranges(ids, most))
+    again = stored()
+    assert whole[0].height == 120
+    for one, other in zip(whole, again, strict=True):
+        assert_frame_equal(one, other)
 
 
 def test_counts_in_sql_are_those_of_numpy(opened):

@@ -14,7 +14,7 @@ from pipelines.otel.wire import Refused
 from store import live
 from store.clock import FixedClock
 from store.connection import Store
-from store.errors import DiskFull, StoreClosed, StoreError
+from store.errors import DiskFull, MemoryExhausted, StoreClosed, StoreError
 
 WAIT = 30
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -320,3 +320,20 @@ def test_senders_at_once_lose_nothing(intake, store):
         thread.join(WAIT)
     assert len(_traces(store)) == 60
     assert (intake.counts().requests, intake.counts().pending_requests) == (60, 0)
+
+
+def test_what_needs_more_memory_than_there_is_for_a_moment_is_tried_again(store, gate):
+    pauses: list[float] = []
+    failures = [MemoryExhausted("2GB", "all used"), MemoryExhausted("2GB", "all used"), None]
+    gate.failure = lambda groups: failures.pop(0) if failures else None
+    made = LiveIntake(store, clock=Ticks(), pause=pauses.append)
+    made.submit("a", _prepared("a1")).result(WAIT)
+    assert pauses == [0.25, 0.5]
+    gate.failure = lambda groups: MemoryExhausted("2GB", "all used")
+    with pytest.raises(MemoryExhausted, match="TRIMTAB_MEMORY_LIMIT"):
+        made.submit("a", _prepared("a2")).result(WAIT)
+    assert pauses == [0.25, 0.5, 0.25, 0.5, 1.0, 2.0]
+    gate.failure = lambda groups: None
+    made.submit("a", _prepared("a3")).result(WAIT)
+    made.close()
+    assert _traces(store) == ["a1", "a3"]
