@@ -29,9 +29,11 @@ PENDING_BYTES = 64 << 20
 # How many records go into one transaction at most: what bounds how long a commit takes.
 _GROUP_RECORDS = 8_192
 
-# A transaction has a price of its own: with fewer records than this it waits a moment for requests that are on the way.
+# A transaction has a price of its own, of a tenth of a second of the processor. With fewer records than this it waits a
+# moment for requests that are on the way, and a longer one where some came while the last was going on: more will.
 _WORTHWHILE_RECORDS = 3_072
 _LINGER_SECONDS = 0.02
+_CROWDED_SECONDS = 0.1
 
 # Groups as large as this on average, for so many seconds: requests wait for each other, all there is is in use.
 _SATURATED_RECORDS = 1_536
@@ -96,6 +98,7 @@ class LiveIntake:
         self._queue: queue.Queue[_Request | None] = queue.Queue()
         self._lock = threading.Lock()
         self._closed = False
+        self._crowded = False
         self._pending_bytes = self._pending_requests = 0
         self._requests = self._received = self._rejected = self._refused = self._failed = 0
         self._recent: list[tuple[int, int, int]] = []  # (second, records, commits), oldest first
@@ -185,6 +188,7 @@ class LiveIntake:
         ended = False
         while not ended:
             request = self._queue.get()
+            until = self._clock() + _CROWDED_SECONDS if self._crowded else 0.0
             group: list[_Request] = []
             records = 0
             while True:
@@ -198,17 +202,20 @@ class LiveIntake:
                 if records >= _GROUP_RECORDS:
                     break
                 try:
-                    request = self._queue.get(timeout=self._patience(len(group), records))
+                    request = self._queue.get(timeout=self._patience(len(group), records, until))
                 except queue.Empty:
                     break
             if group:
                 self._settle(group)
 
-    def _patience(self, requests: int, records: int) -> float:
-        """Seconds to wait for more: none when nobody else is on the way, or when the group is large already."""
+    def _patience(self, requests: int, records: int, until: float) -> float:
+        """Seconds to wait for more: none when nobody else is on the way and it is not yet `until`, or when the group is
+        large already."""
         with self._lock:
             others = self._pending_requests > requests
-        return _LINGER_SECONDS if others and records < _WORTHWHILE_RECORDS and not self._closed else 0.0
+        if records >= _WORTHWHILE_RECORDS or self._closed:
+            return 0.0
+        return max(_LINGER_SECONDS if others else 0.0, until - self._clock())
 
     def _settle(self, group: Sequence[_Request], pauses: Sequence[float] = _PAUSES) -> None:
         """Commit a group and answer its requests; one that cannot be stored does not take the others with it."""
@@ -234,6 +241,8 @@ class LiveIntake:
             self._fail(group, error if isinstance(error, TrimtabError) else StoreError(repr(error)))
             return
         self._observe(self._clock() - started)
+        # Before anybody is answered: whoever sends again at once does not count.
+        self._crowded = not self._queue.empty()
         self._count(group)
         for request in group:
             request.done.set_result(None)

@@ -123,6 +123,20 @@ def test_records_of_joined_requests_keep_numbers_of_their_own(intake, gate, stor
     assert (seen["received"], seen["accepted"], seen["duplicate"], seen["traces"]) == (3, 2, 1, 2)
 
 
+def test_a_small_group_waits_for_more_where_requests_come_faster_than_they_are_stored(intake, gate, monkeypatch):
+    monkeypatch.setattr(module, "_CROWDED_SECONDS", 3_600.0)
+    monkeypatch.setattr(module, "_WORTHWHILE_RECORDS", 3)
+    (second,) = _held(intake, gate, ("a", _prepared("a1")))
+    third = intake.submit("b", _prepared("b1", "b2"))
+    second.result(WAIT)
+    third.result(WAIT)
+    assert gate.calls == [[("first", 1)], [("a", 1), ("b", 2)]]
+    # Whoever waits for each answer before the next request is not kept waiting.
+    for name in ("c1", "c2"):
+        intake.submit("c", _prepared(name)).result(WAIT)
+    assert len(gate.calls) == 4
+
+
 def test_a_group_is_bounded(intake, gate, monkeypatch):
     monkeypatch.setattr(module, "_GROUP_RECORDS", 3)
     futures = _held(intake, gate, *[("a", _prepared(f"a{n}", f"b{n}")) for n in range(5)])
