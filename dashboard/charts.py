@@ -30,6 +30,9 @@ CONFIG: Final[dict[str, Any]] = {
 }
 
 _MOST_SERIES: Final = 5
+# Of the height of the figure, from below: failed traces, a gap, all traces.
+_FAILED_ROOM: Final = (0.0, 0.2548)
+_TRACES_ROOM: Final = (0.3448, 1.0)
 _OTHERS: Final = "other agents"
 _UNNAMED: Final = "no agent stated"
 _WIDTHS: Final[dict[Bucket, timedelta]] = {
@@ -74,7 +77,7 @@ def traces_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, heigh
         "customdata": [f"{fmt.percent(e / n)} of {n:,}" for _, e, n in failed.rows()], "showlegend": False,
         "hovertemplate": "%{y:,} failed, %{customdata}<extra></extra>",
     })  # fmt: skip
-    below: dict[str, Any] = {"anchor": "x2", "domain": [0.0, 0.2548], "nticks": 3, "rangemode": "tozero"}
+    below: dict[str, Any] = {"anchor": "x2", "domain": _FAILED_ROOM, "nticks": 3, "rangemode": "tozero"}
     if not failed["errors"].sum():
         below["range"] = [0, 1]
     return _drawn(bars, theme, height, {
@@ -82,7 +85,7 @@ def traces_over_time(frame: pl.DataFrame, bucket: Bucket, theme: Theme, *, heigh
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "traceorder": "normal"},
         "xaxis": {**_across(theme), "anchor": "y", "matches": "x2", "showticklabels": False},
         "xaxis2": {**_across(theme), **_named(bucket, theme), "anchor": "y2"},
-        "yaxis": {**_up(theme, "traces"), "anchor": "x", "domain": [0.3448, 1.0]},
+        "yaxis": {**_up(theme, "traces"), "anchor": "x", "domain": _TRACES_ROOM},
         "yaxis2": {**_up(theme, "failed"), **below},
     })  # fmt: skip
 

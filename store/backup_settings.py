@@ -94,7 +94,7 @@ def folder_of(store: Store, chosen: BackupSettings) -> Path:
     if store.path is None:
         raise ActionRefused("Backing up", "this store lives in memory only.", "Open a file instead.")
     if chosen.folder is None:
-        return store.path.with_name(f"{store.path.name}.backups")
+        return store.folder("backups")
     return (store.path.parent / Path(chosen.folder).expanduser()).resolve()
 
 

@@ -131,7 +131,7 @@ TRACE_CREDITS = pl.Schema(
     }
 )
 
-_SHARES = pl.Schema({"agent": pl.String(), "since": pl.Int64(), "older": pl.Int64()})
+_SHARES = pl.Schema({"agent": pl.String(), "since": pl.Int64(), "last": pl.String(), "older": pl.Int64()})
 _ACTIVE_MODEL = "(SELECT max(reward_model_id) FROM reward_models WHERE active)"
 
 # The run whose credit is shown: the newest of the rewards in use, else the newest.
@@ -142,24 +142,26 @@ _SHOWN_RUN = f"""(
 # So many steps are divided at most: what is held of them in memory is about 3 GB for a million.
 MOST_STEPS = 1_000_000
 
-# From when on traces are taken, by agent: the newest of each, as many of one agent as of another, up to $most spans.
-_SINCE = f"""
+# Which traces are taken of each agent: the newest, as many of one agent as of another, up to $most spans. Of those that
+# began `since`, the ids up to `last`: where no times are stated, those of a whole file are the same.
+_TAKEN = f"""
     WITH aged AS (
-        SELECT coalesce(t.agent, '') AS agent, t.seen_at, t.span_count,
+        SELECT coalesce(t.agent, '') AS agent, t.trace_id, t.seen_at, t.span_count,
             row_number() OVER (PARTITION BY coalesce(t.agent, '') ORDER BY t.seen_at DESC, t.trace_id) AS age
         FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
     ), counted AS (
         SELECT *, sum(span_count) OVER (ORDER BY age, agent ROWS UNBOUNDED PRECEDING) AS so_far FROM aged
     )
-    SELECT agent, epoch_us(min(seen_at) FILTER (so_far <= $most OR age = 1)) AS since,
-        count(*) FILTER (so_far > $most AND age > 1) AS older
-    FROM counted GROUP BY agent ORDER BY agent"""
+    SELECT agent, epoch_us(arg_max(seen_at, age) FILTER (taken)) AS since,
+        arg_max(trace_id, age) FILTER (taken) AS last, count(*) FILTER (NOT taken) AS older
+    FROM (SELECT *, so_far <= $most OR age = 1 AS taken FROM counted) GROUP BY agent ORDER BY agent"""
 
 _RECENT = f"""(
     SELECT r.*, t.agent, t.user_id, t.task, t.arm
     FROM {ACTIVE_REWARDS} AS r JOIN traces AS t USING (trace_id)
-    JOIN (SELECT unnest(from_json($since, '[{{"agent": "VARCHAR", "since": "BIGINT"}}]'), recursive := true)) AS s
-        ON s.agent = coalesce(t.agent, '') AND epoch_us(t.seen_at) >= s.since)"""
+    JOIN (SELECT unnest(from_json($taken, '[{{"agent": "VARCHAR", "since": "BIGINT", "last": "VARCHAR"}}]'),
+        recursive := true)) AS s ON s.agent = coalesce(t.agent, '')
+    WHERE epoch_us(t.seen_at) > s.since OR (epoch_us(t.seen_at) = s.since AND t.trace_id <= s.last))"""
 
 _NUMBERED = f"""
     SELECT (row_number() OVER (ORDER BY t.trace_id) - 1)::UINTEGER AS trace_no, t.trace_id, t.agent, t.user_id, t.task,
@@ -248,11 +250,11 @@ def evidence(store: Store, *, most: int = MOST_STEPS) -> Evidence:
     with store.read() as reader:
         model = reader.value(f"SELECT {_ACTIVE_MODEL}")
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
-        shares = reader.frame(_SINCE, _SHARES, {"most": most})
-        recent = {"since": json.dumps(shares.select("agent", "since").to_dicts())}
+        shares = reader.frame(_TAKEN, _SHARES, {"most": most})
+        recent = {"taken": json.dumps(shares.drop("older").to_dicts())}
         traces = reader.frame(f"SELECT * FROM ({_NUMBERED}) ORDER BY trace_no", TRACES, recent)
         steps, parallel = [pl.DataFrame(schema=STEPS)], [pl.DataFrame(schema=PARALLEL)]
-        for each in trace_ranges(traces["trace_id"].to_list()):
+        for each in trace_ranges(traces["trace_id"]):
             within = {"start": each.start, **each.params, **recent}
             steps.append(reader.frame(_RANGE_STEPS, STEPS, within))
             parallel.append(reader.frame(_PARALLEL, PARALLEL, within))

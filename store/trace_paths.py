@@ -121,7 +121,7 @@ def refresh(store: Store) -> Refreshed:
             wanted = reader.frame(
                 "SELECT trace_id FROM traces WHERE publication > $after ORDER BY trace_id", _IDS, {"after": after}
             )
-            for number, each in enumerate(trace_ranges(wanted["trace_id"].to_list())):
+            for number, each in enumerate(trace_ranges(wanted["trace_id"])):
                 path = folder / f"paths-{number}.parquet"
                 reader.export(path, _PATHS, {"after": after, **each.params})
                 rows = reader.value("SELECT count(*) FROM read_parquet($path)", {"path": str(path)})

@@ -4,8 +4,9 @@ The engine may use little memory beside what agents send, and the sorts and join
 more than that.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+import polars as pl
 
 __all__ = ["TRACES_AT_ONCE", "TraceRange", "trace_ranges"]
 
@@ -26,7 +27,7 @@ class TraceRange:
         return {"first": self.first, "last": self.last}
 
 
-def trace_ranges(ids: Sequence[str], most: int = TRACES_AT_ONCE) -> list[TraceRange]:
+def trace_ranges(ids: pl.Series, most: int = TRACES_AT_ONCE) -> list[TraceRange]:
     """Ranges that hold each of `ids` once, `most` in each; none where there are no ids.
 
     Args: `ids` as the engine orders texts, by their bytes.

@@ -33,8 +33,8 @@ def credit_tab(trace_id: str) -> None:
         else:
             states.nothing(
                 "No credit for this trace",
-                "It has no steps, came after the last run of the credit job, or its agent has too few traces with "
-                "signals to tell steps apart: the Rewards page says which.",
+                "It has no steps, came after the last run of the credit job, is older than the newest million steps, "
+                "or its agent has too few traces with signals to tell steps apart: the Rewards page says which.",
             )
         return
     baseline, gained = steps["value"][0], steps["credit"].sum()

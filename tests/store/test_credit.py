@@ -175,8 +175,19 @@ def test_of_more_steps_than_are_divided_the_newest_of_each_agent_are_read(publis
     )
     assert found.steps.height == 20
     assert found.older == {"busy": 14}
+    assert found.traces.height + sum(found.older.values()) == len(traces)
     tiny = credit.evidence(store, most=1)
     assert sorted(tiny.traces["trace_id"]) == ["busy 19", "none 0", "rare 2"]
+
+
+def test_traces_that_state_no_time_are_counted_like_others(publish, store):
+    """They were all first seen at the same moment."""
+    traces = [{"trace_id": f"t{n}", "agent": "a"} for n in range(9)]
+    publish(traces=traces, spans=[{"trace_id": t["trace_id"], "span_id": "1", "kind": "tool"} for t in traces])
+    _reward(store, {t["trace_id"]: 0.5 for t in traces})
+    found = credit.evidence(store, most=4)
+    assert found.traces["trace_id"].to_list() == ["t0", "t1", "t2", "t3"]
+    assert (found.steps.height, found.older) == (4, {"a": 5})
 
 
 def test_nothing_is_read_without_rewards(publish, store):

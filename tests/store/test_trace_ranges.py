@@ -1,5 +1,6 @@
 """Ranges hold every trace once, and nothing of another."""
 
+import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from store.trace_ranges import trace_ranges
 def test_ranges_hold_every_id_once_in_order(ids, most):
     listed = sorted(ids)
     found = []
-    for each in trace_ranges(listed, most):
+    for each in trace_ranges(pl.Series(listed, dtype=pl.String), most):
         assert each.start == len(found)
         held = [one for one in listed if each.first <= one <= each.last]
         assert 1 <= len(held) <= most
