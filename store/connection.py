@@ -176,6 +176,19 @@ class Store:
             finally:
                 cursor.execute(f"SET GLOBAL memory_limit = '{limit}'")
 
+    def work_alone(self, alone: bool) -> None:
+        """Have the engine work on every statement in the thread that runs it only, or in all its threads again.
+
+        A thread whose statement is worked on by another asks without a pause whether that is done, and takes the
+        interpreter's lock each time. For many small changes a second this costs more than the other thread helps.
+        Waits for what its threads do now. Raises: `StoreClosed`, `StoreError`.
+        """
+        with self.borrowed_cursor() as cursor:
+            threads = int(cursor.execute("SELECT current_setting('threads')").fetchall()[0][0])
+            # An engine that is opened anew goes on in the same way.
+            self._config["external_threads"] = threads if alone else 1
+            cursor.execute(f"SET GLOBAL external_threads = {self._config['external_threads']}")
+
     def exchange(self) -> Path:
         """A new folder for files that this process and one of its own hand each other; remove it after use.
 

@@ -35,6 +35,12 @@ class Places:
         """These places and one more."""
         return self if self.numbers is None else Places((*self.numbers, number))
 
+    def also(self, others: "Places") -> "Places":
+        """These places and others."""
+        if self.numbers is None or others.numbers is None:
+            return ANYWHERE
+        return Places(tuple(sorted({*self.numbers, *others.numbers})))
+
 
 ANYWHERE = Places(None)
 

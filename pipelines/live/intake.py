@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.live.engine_threads import EngineThreads
 from pipelines.live.prepare import Prepared
 from store import live, redaction
 from store.connection import Store
@@ -31,13 +32,16 @@ _GROUP_RECORDS = 8_192
 
 # A transaction has a price of its own, of a tenth of a second of the processor. With fewer records than this it waits a
 # moment for requests that are on the way, and a longer one where some came while the last was going on: more will.
-_WORTHWHILE_RECORDS = 3_072
+_WORTHWHILE_RECORDS = 1_536
 _LINGER_SECONDS = 0.02
 _CROWDED_SECONDS = 0.1
 
 # Groups as large as this on average, for so many seconds: requests wait for each other, all there is is in use.
 _SATURATED_RECORDS = 1_536
 _SATURATED_SECONDS = 10
+
+# How often it is asked whether live data still keeps the writer busy.
+_LOOK_SECONDS = 1.0
 
 # A job can use up what memory the engine may use, for a moment: how long a group waits before it is tried again.
 _PAUSES = (0.25, 0.5, 1.0, 2.0)
@@ -102,6 +106,7 @@ class LiveIntake:
         self._pending_bytes = self._pending_requests = 0
         self._requests = self._received = self._rejected = self._refused = self._failed = 0
         self._recent: list[tuple[int, int, int]] = []  # (second, records, commits), oldest first
+        self._engine_threads = EngineThreads(store, clock)
         self._thread = threading.Thread(target=self._run, name="live-intake", daemon=True)
         self._thread.start()
 
@@ -187,7 +192,7 @@ class LiveIntake:
     def _run(self) -> None:
         ended = False
         while not ended:
-            request = self._queue.get()
+            request = self._next()
             until = self._clock() + _CROWDED_SECONDS if self._crowded else 0.0
             group: list[_Request] = []
             records = 0
@@ -207,6 +212,15 @@ class LiveIntake:
                     break
             if group:
                 self._settle(group)
+
+    def _next(self) -> "_Request | None":
+        """What comes next, however long that takes."""
+        while self._engine_threads.alone:
+            try:
+                return self._queue.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                self._engine_threads.look()
+        return self._queue.get()
 
     def _patience(self, requests: int, records: int, until: float) -> float:
         """Seconds to wait for more: none when nobody else is on the way and it is not yet `until`, or when the group is
@@ -240,7 +254,9 @@ class LiveIntake:
             _LOG.exception("a request could not be stored")
             self._fail(group, error if isinstance(error, TrimtabError) else StoreError(repr(error)))
             return
-        self._observe(self._clock() - started)
+        took = self._clock() - started
+        self._observe(took)
+        self._engine_threads.committed(took)
         # Before anybody is answered: whoever sends again at once does not count.
         self._crowded = not self._queue.empty()
         self._count(group)

@@ -3,7 +3,10 @@
 Pure functions of bytes, so that they can run in a process of their own (`preparer`).
 """
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -67,8 +70,20 @@ def prepare(body: bytes, kind: Body, encoding: Encoding, source: str, rules: Rul
     plain = decompressed(body) if encoding == "gzip" else body
     if len(plain) > BODY_LIMIT:
         raise BodyTooLarge(BODY_LIMIT)
-    prepared = _signals(plain, source) if kind == "signals" else _otlp(plain, kind, source)
+    with _no_collection():
+        prepared = _signals(plain, source) if kind == "signals" else _otlp(plain, kind, source)
     return _redacted(prepared, rules) if rules else prepared
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for cycles: a request becomes many small objects and none of them, which takes a tenth of the
+    time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _redacted(prepared: Prepared, rules: Rules) -> Prepared:

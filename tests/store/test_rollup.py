@@ -126,8 +126,7 @@ def test_a_full_recomputation_changes_nothing(publish, store, clock):
         before = sorted(map(repr, reader.any_frame("SELECT * EXCLUDE publication FROM traces").rows()))
 
     def everything(connection):
-        rollup.touch_all(connection)
-        return rollup.refresh(connection, 99, clock.now())
+        return rollup.refresh(connection, 99, clock.now(), rollup.everything(connection))
 
     assert store.write(everything) == 0
     with store.read() as reader:
