@@ -106,7 +106,7 @@ def application(path: str) -> Starlette:
 
 
 def measure(folder: Path, requests: int, connections: int) -> tuple[float, Sent]:
-    """Spans/s of the endpoint taking `requests` requests from two processes of `connections` clients, and what these saw.
+    """Spans/s of the endpoint taking requests from two processes of `connections` clients, and what these saw.
 
     Raises: `RuntimeError` when a request is refused.
     """
