@@ -93,12 +93,10 @@ def refresh(
 
 @contextmanager
 def offered(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> Iterator[None]:
-    """Let statements read a frame by this name."""
+    """Let statements read a frame by this name. After an error it stays until the next of that name replaces it."""
     connection.register(name, frame.to_arrow())
-    try:
-        yield
-    finally:
-        connection.unregister(name)
+    yield
+    connection.unregister(name)
 
 
 KNOWN = declare({"trace_id": pl.String, "seen_at": UTC_TIME, "batch_id": pl.Int64})

@@ -41,12 +41,11 @@ def readable(connection: duckdb.DuckDBPyConnection, kind: str, rows: Staged) -> 
             SELECT {columns}, hash({columns}) AS content_hash, record_no, file_row_number FROM offered"""
         )
         count = rows.num_rows
-    try:
-        yield count
-    finally:
-        connection.execute("DROP VIEW staged")
-        if not isinstance(rows, Path):
-            connection.unregister("offered")
+    yield count
+    # Not after an error: a complaint about these statements would hide it. The next slice replaces what is left.
+    connection.execute("DROP VIEW staged")
+    if not isinstance(rows, Path):
+        connection.unregister("offered")
 
 
 def spans(connection: duckdb.DuckDBPyConnection, rows: Staged, chosen: pl.Series | None) -> pl.DataFrame:

@@ -166,8 +166,8 @@ def test_a_request_the_engine_refuses_fails_alone(intake, gate, store):
         ("a", Prepared({"spans": lacking}, 1)),
     )  # fmt: skip
     good.result(WAIT)
-    for future in bad:
-        with pytest.raises(StoreError):
+    for future, reason in zip(bad, ("NOT NULL constraint failed: spans.source", '"kind" not found'), strict=True):
+        with pytest.raises(StoreError, match=reason):
             future.result(WAIT)
     assert _traces(store) == ["a1", "first"]
 
