@@ -40,9 +40,13 @@ _CATALOG = "trimtab"
 _QUIET = "SET enable_progress_bar = false"
 
 # A checkpoint writes the last row group anew. With a kilobyte of text a row the usual 122,880 rows are 120 MB, and
-# acknowledgements stall for a second; only ATTACH can ask for smaller ones.
+# acknowledgements stall for a second; only ATTACH can ask for smaller ones. With 4,096 rows, what a large transaction
+# brings would go past the log, but every row group takes a quarter of a megabyte and ten million spans have thousands.
 _ROW_GROUP_SIZE = 16_384
 _STORAGE_VERSION = "v1.5.0"
+
+# Of row groups that are not full, a checkpoint joins so many threes of each table; commits wait for it.
+_MERGES = 2
 
 # So much of the file stays in the engine's memory between jobs: 128 MB.
 _KEPT_CACHE = 128 << 20
@@ -108,6 +112,7 @@ class Store:
             # zstd text columns need the newer storage. The log is folded in often enough that it never takes long.
             "storage_compatibility_version": _STORAGE_VERSION,
             "checkpoint_threshold": "64MB",
+            "max_vacuum_tasks": _MERGES,
         }
         if threads is not None:
             config["threads"] = threads
@@ -181,13 +186,16 @@ class Store:
 
         A thread whose statement is worked on by another asks without a pause whether that is done, and takes the
         interpreter's lock each time. For many small changes a second this costs more than the other thread helps.
+        Row groups that are not full are left as they are meanwhile: joining them doubles what a checkpoint takes.
         Waits for what its threads do now. Raises: `StoreClosed`, `StoreError`.
         """
         with self.borrowed_cursor() as cursor:
             threads = int(cursor.execute("SELECT current_setting('threads')").fetchall()[0][0])
-            # An engine that is opened anew goes on in the same way.
-            self._config["external_threads"] = threads if alone else 1
-            cursor.execute(f"SET GLOBAL external_threads = {self._config['external_threads']}")
+            changed = {"external_threads": threads if alone else 1, "max_vacuum_tasks": 0 if alone else _MERGES}
+            for name, value in changed.items():
+                # An engine that is opened anew goes on in the same way.
+                self._config[name] = value
+                cursor.execute(f"SET GLOBAL {name} = {value}")
 
     def exchange(self) -> Path:
         """A new folder for files that this process and one of its own hand each other; remove it after use.
