@@ -108,13 +108,14 @@ def _change(held: pl.DataFrame) -> None:
         offer.button("Change the role", role="admin", key="operator_change", on_click=_changed, disabled=chosen is None)
         with st.popover("Remove", icon=":material/person_remove:", disabled=chosen is None):
             st.text(
-                "They lose their rights at once, also in sessions that are open. The audit log keeps what they did."
+                f"{one_line(chosen or '', _ADDRESS)} loses all rights at once, also in sessions that are open. "
+                "The audit log keeps what they did."
             )
             if chosen == actor().email:
                 st.warning("That is you: this page closes.", icon=":material/warning:")
             offer.button(
                 "Remove this operator", key="operator_remove", type="primary", icon=":material/person_remove:",
-                role="admin", on_click=_removed,
+                role="admin", on_click=_removed, args=(chosen,),
             )  # fmt: skip
 
 
@@ -140,8 +141,9 @@ def _changed() -> None:
     perform(work, role="admin")
 
 
-def _removed() -> None:
-    email = _chosen()
+def _removed(chosen: str | None) -> None:
+    """Remove whom the page named, whatever is chosen by now."""
+    email = chosen or ""
 
     def work() -> str:
         operators.remove(runtime.current().store, email, operator=operator())

@@ -57,6 +57,16 @@ def test_roles_are_changed_and_taken_with_what_was_before(signed):
     assert operators.role_of(signed, VIEWER) is None
 
 
+def test_whoever_the_page_names_is_removed_although_the_choice_was_lost(signed):
+    page = open_page("settings")
+    page.selectbox(key="operator_chosen").set_value(VIEWER).run()
+    assert f"{VIEWER} loses all rights at once" in unescaped(shown(page))
+    page.session_state["operator_chosen"] = None
+    page.selectbox(key="operator_chosen").set_value(None)
+    assert f"{VIEWER} is removed" in unescaped(shown(click(page, "operator_remove")))
+    assert operators.role_of(signed, VIEWER) is None
+
+
 def test_the_last_admin_is_told_to_make_another(signed):
     page = open_page("settings")
     page.selectbox(key="operator_chosen").set_value(ADMIN).run()
