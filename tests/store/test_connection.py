@@ -245,3 +245,23 @@ def test_more_memory_than_the_engine_may_use_is_an_error_of_its_own_and_changes_
         store.write(meta.bump)
     finally:
         store.close()
+
+
+def test_row_groups_that_are_left_as_they_are_under_load_are_joined_later(tmp_path):
+    store = Store.open(tmp_path / "store.duckdb")
+
+    def fold(rows):
+        store.write(lambda connection: connection.execute(f"INSERT INTO texts SELECT i FROM range({rows}) AS r(i)"))
+        with store.borrowed_cursor() as cursor:
+            cursor.execute("CHECKPOINT")
+            groups = cursor.execute("SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('texts')").fetchall()
+        return int(groups[0][0])
+
+    store.write(lambda connection: connection.execute("CREATE TABLE texts (number BIGINT)"))
+    store.work_alone(True)
+    assert [fold(5_000) for _ in range(8)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    store.work_alone(False)
+    assert min(fold(1) for _ in range(8)) < 6
+    with store.read() as reader:
+        assert reader.value("SELECT count(*) FROM texts") == 8 * 5_001
+    store.close()
