@@ -1,6 +1,8 @@
 """Operators' actions: who does it, what came of it, and one place where a page says so after the rerun."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import streamlit as st
@@ -9,10 +11,21 @@ from dashboard.access.actor import Role, actor, permit
 from dashboard.ui.text import markdown_safe
 from store.errors import TrimtabError
 
-__all__ = ["notice", "operator", "perform"]
+__all__ = ["LEGIBLE", "Report", "heading", "notice", "operator", "perform"]
 
+LEGIBLE: Final = 3.0  # seconds
+_LINE: Final = 52  # pixels
 _NOTICE: Final = "learn_notice"
 _ACTION: Final = "This action"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an action did, or why it was refused; `shown` is the monotonic second in which a page first said so."""
+
+    done: bool
+    text: str
+    shown: float | None = None
 
 
 def operator() -> str:
@@ -31,17 +44,35 @@ def perform(work: Callable[[], str], *, role: Role = "reviewer") -> bool:
         report, done = work(), True
     except TrimtabError as refused:
         report, done = str(refused), False
-    st.session_state[_NOTICE] = (done, report)
+    st.session_state[_NOTICE] = Report(done, report)
     return done
 
 
+def heading(title: str, *, help: str | None = None) -> None:
+    """The title of a page, and beside it what the last action did: nothing below moves when that comes or goes."""
+    with st.container(key="heading", horizontal=True, vertical_alignment="center"):
+        st.title(title, anchor=False, help=help, width="content")
+        notice()
+        # As high as a report of one line, also while there is none.
+        st.container(key="heading-strut", height=_LINE, width=1, border=False)
+
+
 def notice() -> None:
-    """Show what the last action did, once."""
-    kept: tuple[bool, str] | None = st.session_state.pop(_NOTICE, None)
+    """Show what the last action did.
+
+    Each run of a page ends whatever an earlier one was drawing, and one may follow at once by itself: what was shown
+    for less than `LEGIBLE` seconds is shown again, so that an operator reads it.
+    """
+    kept: Report | None = st.session_state.get(_NOTICE)
     if kept is None:
         return
-    done, report = kept
-    if done:
-        st.success(markdown_safe(report), icon=":material/check:")
+    now = time.monotonic()
+    if kept.shown is None:
+        st.session_state[_NOTICE] = replace(kept, shown=now)
+    elif now - kept.shown > LEGIBLE:
+        del st.session_state[_NOTICE]
+        return
+    if kept.done:
+        st.success(markdown_safe(kept.text), icon=":material/check:")
     else:
-        st.warning(markdown_safe(report), icon=":material/block:")
+        st.warning(markdown_safe(kept.text), icon=":material/block:")

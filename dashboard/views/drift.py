@@ -64,10 +64,7 @@ def everything(run: dict[str, Any] | None) -> None:
 
 if chosen is not None:
     incident.back()
-st.title(
-    "Drift" if chosen is None else "Incident", anchor=False, help=meaning("drift" if chosen is None else "incident")
-)
-actions.notice()
+actions.heading("Drift" if chosen is None else "Incident", help=meaning("drift" if chosen is None else "incident"))
 
 if chosen is not None:
     with states.guarded("The incident", key="incident"):

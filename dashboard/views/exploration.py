@@ -61,8 +61,7 @@ def guardrails_tab(agent: str) -> None:
     guardrail_list.floors(agent, colours)
 
 
-st.title("Exploration", anchor=False, help=meaning("exploration rate"))
-actions.notice()
+actions.heading("Exploration", help=meaning("exploration rate"))
 
 with states.guarded("Exploration", key="exploration"):
     listed = agents.known(selection.scope.agents)

@@ -38,8 +38,7 @@ def rules_tab() -> None:
     rules_panel.panel(sorted(set(frame["agent"]) - {"*"}))
 
 
-st.title("Lessons", anchor=False, help=meaning("lesson"))
-actions.notice()
+actions.heading("Lessons", help=meaning("lesson"))
 
 with states.guarded("The lessons", key="lessons"):
     frame = data.query(lessons.library)

@@ -33,8 +33,7 @@ def follow(shown: int) -> None:
         st.rerun()
 
 
-st.title("Overview", anchor=False)
-actions.notice()
+actions.heading("Overview")
 follow(data.version())
 
 if selection.empty:

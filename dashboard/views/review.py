@@ -16,8 +16,7 @@ from store import overview
 now = runtime.current().clock.now()
 selection = filters.current()
 
-st.title("Review", anchor=False, help=meaning("lesson"))
-actions.notice()
+actions.heading("Review", help=meaning("lesson"))
 
 with states.guarded("The queue", key="queue"):
     queue = waiting.queue(selection.scope.agents)

@@ -14,8 +14,7 @@ from dashboard.settings_page import keys_panel, operators_panel
 from dashboard.settings_page.places import TAB, TABS, Tab
 from dashboard.ui import states
 
-st.title("Settings", anchor=False)
-actions.notice()
+actions.heading("Settings")
 
 panels: dict[Tab, Callable[[], None]] = {
     "Operators": operators_panel.draw,

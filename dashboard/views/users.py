@@ -70,8 +70,7 @@ def one_user(user_id: str) -> None:
 
 if chosen is not None:
     person.back()
-st.title("Users" if chosen is None else "User", anchor=False)
-actions.notice()
+actions.heading("Users" if chosen is None else "User")
 
 if chosen is not None:
     with states.guarded("The user", key="user"):

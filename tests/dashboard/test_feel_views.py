@@ -126,7 +126,7 @@ def test_viewers_save_for_themselves_and_do_not_share(store, monkeypatch):
     (row,) = saved_views.visible(store, ADA).to_dicts()
     state[f"feel_share_{row['view_id']}"] = True
     saved._shared(row["view_id"])
-    assert "reviewer" in state["learn_notice"][1]
+    assert "reviewer" in state["learn_notice"].text
     assert not saved_views.visible(store, ADA)["shared"].item()
     state[f"feel_name_{row['view_id']}"] = "Ours"
     saved._renamed(row["view_id"])
