@@ -57,12 +57,13 @@ def begin(connection: duckdb.DuckDBPyConnection) -> int:
 def places(connection: duckdb.DuckDBPyConnection, index: str, keys: str) -> Places:
     """Where the facts of some keys are.
 
-    Args: `index` is trace_publications or signal_publications; `keys` a query that yields hashes as column `key`.
+    Args: `index` is trace_publications or signal_publications; `keys` a query that yields hashes as column `key`,
+    as often as it likes.
     """
     found = connection.execute(f"SELECT DISTINCT publication FROM {index} SEMI JOIN ({keys}) USING (key)").fetchall()
     return Places(tuple(sorted(int(number) for (number,) in found)))
 
 
 def note(connection: duckdb.DuckDBPyConnection, index: str, keys: str, publication: int) -> None:
-    """Say that the facts of these keys (see `places`; each once) occur in this publication."""
+    """Say that the facts of these keys (see `places`; better each once) occur in this publication."""
     connection.execute(f"INSERT INTO {index} SELECT key, {publication:d} FROM ({keys})")

@@ -80,7 +80,7 @@ def publish_slice(
     for kind, rows in present.items():
         with staged_rows.readable(connection, kind, rows) as total:
             incoming = _identified(connection, kind, guarded)
-            keys = f"SELECT DISTINCT hash({_KEY[kind]}) AS key FROM incoming"
+            keys = f"SELECT hash({_KEY[kind]}) AS key FROM incoming"
             places = publications.places(connection, _INDEX[kind], keys)
             if kind == "trace_records":
                 accepted[kind] = _trace_records(connection, incoming, batch_id, publication, places)

@@ -24,9 +24,15 @@ PREVIEW_CHARACTERS = 500
 PREVIEWS = pl.Schema({"row": pl.Int64, "input": pl.String, "output": pl.String})
 """The first characters of the texts of spans."""
 
+KNOWN = declare({"trace_id": pl.String, "seen_at": UTC_TIME, "batch_id": pl.Int64})
+"""What a trace keeps from when it was first seen."""
+
+# Made once: each takes half a millisecond, of which a commit of live data has few.
+_NO_SPANS, _NO_RECORDS, _NO_PREVIEWS, _NONE_KNOWN = (schema.to_frame() for schema in (SPANS, RECORDS, PREVIEWS, KNOWN))
+
 
 def _no_previews(rows: pl.Series) -> pl.DataFrame:
-    return pl.DataFrame(schema=PREVIEWS)
+    return _NO_PREVIEWS
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Touched:
     """
 
     traces: pl.Series
-    spans: pl.DataFrame = field(default_factory=SPANS.to_frame)
+    spans: pl.DataFrame = field(default_factory=lambda: _NO_SPANS)
     previews: Callable[[pl.Series], pl.DataFrame] = _no_previews
     records: bool = True
     places: Places = ANYWHERE
@@ -69,22 +75,22 @@ def refresh(
         return 0
     places = touched.places.with_also(publication)
     with offered(connection, "affected", pl.DataFrame({"trace_id": touched.traces})):
-        known = KNOWN.to_frame()
-        spans, held_previews = touched.spans, PREVIEWS.to_frame()
+        known = _NONE_KNOWN
+        spans, held_previews = touched.spans, _NO_PREVIEWS
         if not touched.places.nowhere:
             known = _taken_out(connection, touched.places)
         if not known.is_empty():
             held = _held(connection, touched.places, publication)
             spans = pl.concat([held.select(SPANS.names()), spans])
             held_previews = held.select(PREVIEWS.names())
-        records = RECORDS.to_frame()
+        records = _NO_RECORDS
         if touched.records or not known.is_empty():
             records = _records(connection, places)
         totals = trace_totals.of_spans(spans)
         chosen = pl.concat([totals["opening"], totals["closing"]]).unique()
         previews = pl.concat([held_previews, touched.previews(chosen.filter(chosen < 0))])
         stated = trace_totals.of_records(records)
-        keys = "SELECT DISTINCT hash(trace_id) AS key FROM affected"
+        keys = "SELECT hash(trace_id) AS key FROM affected"
         publications.note(connection, "trace_publications", keys, publication)
     with offered(connection, "rolled_up", _rows(touched.traces, stated, totals, previews, known)):
         connection.execute(_INSERT, {"batch_id": batch_id, "received_at": received_at, "publication": publication})
@@ -98,9 +104,6 @@ def offered(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFram
     yield
     connection.unregister(name)
 
-
-KNOWN = declare({"trace_id": pl.String, "seen_at": UTC_TIME, "batch_id": pl.Int64})
-"""What a trace keeps from when it was first seen."""
 
 _HELD = declare({**SPANS, "input": pl.String, "output": pl.String})
 
@@ -143,7 +146,7 @@ def _held(connection: duckdb.DuckDBPyConnection, places: Places, publication: in
 def _records(connection: duckdb.DuckDBPyConnection, places: Places) -> pl.DataFrame:
     """All statements about the affected traces."""
     if not connection.execute(f"SELECT 1 FROM trace_records WHERE {places.within} LIMIT 1").fetchall():
-        return RECORDS.to_frame()
+        return _NO_RECORDS
     texts = {text: f"left({text}, {PREVIEW_CHARACTERS}) AS {text}" for text in ("input", "output")}
     columns = ", ".join(texts.get(column, column) for column in RECORDS)
     found = connection.execute(
@@ -167,18 +170,21 @@ def _rows(
         .join(spans, on="trace_id", how="left", suffix="_of_spans")
         .join(known, on="trace_id", how="left")
     )
-    both = ("source", *STATED, "model", "started_at", "ended_at", "input_tokens", "output_tokens", "cost_usd")
-    failed = pl.when(pl.col("last_status") == "error").then(pl.lit("error")).otherwise(pl.lit("unknown"))
-    return joined.with_columns(
-        *(pl.coalesce(column, f"{column}_of_spans") for column in both if column != "agent"),
-        pl.coalesce("agent", "agent_of_spans", "agent_span_name", "root_name"),
-        pl.coalesce("status", "root_status", failed),
-        pl.coalesce("input", "span_input"),
-        pl.coalesce("output", "span_output"),
-        pl.col("span_count", "error_count", "tool_count").fill_null(0),
-    ).select("trace_id", *both, "status", "input", "output", "span_count", "error_count", "tool_count", "metadata",
-             "seen_at", "batch_id")  # fmt: skip
+    return joined.with_columns(_FILLED).select(_ROW)
 
+
+_BOTH = ("source", *STATED, "model", "started_at", "ended_at", "input_tokens", "output_tokens", "cost_usd")
+_FAILED = pl.when(pl.col("last_status") == "error").then(pl.lit("error")).otherwise(pl.lit("unknown"))
+_COUNTS = ("span_count", "error_count", "tool_count")
+_FILLED = (
+    *(pl.coalesce(column, f"{column}_of_spans") for column in _BOTH if column != "agent"),
+    pl.coalesce("agent", "agent_of_spans", "agent_span_name", "root_name"),
+    pl.coalesce("status", "root_status", _FAILED),
+    pl.coalesce("input", "span_input"),
+    pl.coalesce("output", "span_output"),
+    pl.col(_COUNTS).fill_null(0),
+)
+_ROW = ("trace_id", *_BOTH, "status", "input", "output", *_COUNTS, "metadata", "seen_at", "batch_id")
 
 _INSERT = """
 INSERT INTO traces BY NAME

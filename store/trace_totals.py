@@ -52,42 +52,13 @@ def of_spans(spans: pl.DataFrame) -> pl.DataFrame:
         "trace_id", "started_at", "ordinal", "span_id", nulls_last=[False, True, True, False]
     )
     steps = _with_family(ordered)
-    llm, own_tokens = pl.col("kind") == "llm", ~pl.col("child_tokens")
-    totals = steps.group_by("trace_id", maintain_order=True).agg(
-        *(pl.col(column).first(ignore_nulls=True) for column in STATED),
-        pl.col("name").filter(pl.col("kind") == "agent").first(ignore_nulls=True).alias("agent_span_name"),
-        pl.col("started_at").min(),
-        pl.coalesce("ended_at", "started_at").max().alias("ended_at"),
-        *(_total(pl.col(column).filter(own_tokens)).alias(column) for column in ("input_tokens", "output_tokens")),
-        _total(_cost_parts().filter(~pl.col("child_cost"))).alias("cost_usd"),
-        pl.len().cast(pl.Int32).alias("span_count"),
-        pl.col("status").last().alias("last_status"),
-        (pl.col("status") == "error").sum().cast(pl.Int32).alias("error_count"),
-        (pl.col("kind") == "tool").sum().cast(pl.Int32).alias("tool_count"),
-        (~pl.col("has_parent")).sum().alias("roots"),
-        pl.col("row").filter(llm).first().alias("first_call"),
-        pl.col("row").filter(llm).last().alias("last_call"),
-    )
+    totals = steps.group_by("trace_id", maintain_order=True).agg(_TOTALS)
     roots = steps.sort("has_parent", maintain_order=True).unique("trace_id", keep="first", maintain_order=True)
-    counted = (
+    found = (
         totals.join(_main_models(steps), on="trace_id", how="left")
-        .join(
-            roots.select(
-                "trace_id", "row", "has_input", "has_output", "source",
-                pl.col("status").alias("root_status"), pl.col("name").alias("root_name"),
-            ),
-            on="trace_id",
-        )
-    )  # fmt: skip
-    found = counted.select(
-        "trace_id", "source", *STATED, "agent_span_name", "model", "started_at", "ended_at",
-        *(pl.col(column).clip(upper_bound=_LARGEST).cast(pl.Int64) for column in _TOKENS),
-        pl.col("cost_usd").cast(pl.Float64),
-        "span_count", "error_count", "tool_count", "last_status",
-        pl.when(pl.col("roots") == 1).then("root_status").alias("root_status"), "root_name",
-        pl.when("has_input").then("row").otherwise(pl.coalesce("first_call", "row")).alias("opening"),
-        pl.when("has_output").then("row").otherwise(pl.coalesce("last_call", "row")).alias("closing"),
-    )  # fmt: skip
+        .join(roots.select(_OF_ROOT), on="trace_id")
+        .select(_FOUND)
+    )
     # Polars divides by a constant by multiplying: 0.1 would come out below 0.1.
     cost = pl.Series("cost_usd", found["cost_usd"].to_numpy() / _COST_PARTS).fill_nan(None)
     return found.with_columns(cost)
@@ -105,33 +76,6 @@ def of_records(records: pl.DataFrame) -> pl.DataFrame:
 _TOKENS = ("input_tokens", "output_tokens")
 
 
-def _with_family(steps: pl.DataFrame) -> pl.DataFrame:
-    """With `has_parent`, whether the parent is in the trace, and whether children report tokens and cost."""
-    children = steps.filter(pl.col("parent_span_id").is_not_null())
-    parents = children.group_by("trace_id", pl.col("parent_span_id").alias("span_id")).agg(
-        (pl.col("input_tokens").is_not_null() | pl.col("output_tokens").is_not_null()).any().alias("child_tokens"),
-        _cost_parts().is_not_null().any().alias("child_cost"),
-    )
-    held = steps.select("trace_id", pl.col("span_id").alias("parent_span_id"), pl.lit(True).alias("has_parent"))
-    return (
-        steps.join(parents, on=("trace_id", "span_id"), how="left", maintain_order="left")
-        .join(held, on=("trace_id", "parent_span_id"), how="left", maintain_order="left")
-        .with_columns(pl.col("child_tokens", "child_cost", "has_parent").fill_null(False))
-    )
-
-
-def _main_models(steps: pl.DataFrame) -> pl.DataFrame:
-    """The model that read and wrote most in one span of each trace; of several the first."""
-    named = steps.filter(pl.col("model").is_not_null())
-    tokens = sum((pl.col(column).fill_null(0).cast(pl.Int128) for column in _TOKENS), pl.lit(0, pl.Int128))
-    return (
-        named.select("trace_id", "model", tokens.alias("tokens"))
-        .sort("tokens", descending=True, maintain_order=True)
-        .unique("trace_id", keep="first", maintain_order=True)
-        .select("trace_id", "model")
-    )
-
-
 def _cost_parts() -> pl.Expr:
     cost = pl.col("cost_usd")
     return pl.when(cost.is_finite() & (cost.abs() < _MOST_COST)).then(
@@ -142,3 +86,67 @@ def _cost_parts() -> pl.Expr:
 def _total(values: pl.Expr) -> pl.Expr:
     """The sum; null where nothing is added."""
     return pl.when(values.count() > 0).then(values.cast(pl.Int128).sum())
+
+
+# Made once: live data asks for the totals of a few hundred spans several times a second, and making these takes longer
+# than using them.
+_REPORTED = (
+    (pl.col("input_tokens").is_not_null() | pl.col("output_tokens").is_not_null()).any().alias("child_tokens"),
+    _cost_parts().is_not_null().any().alias("child_cost"),
+)
+_TOTALS = (
+    *(pl.col(column).first(ignore_nulls=True) for column in STATED),
+    pl.col("name").filter(pl.col("kind") == "agent").first(ignore_nulls=True).alias("agent_span_name"),
+    pl.col("started_at").min(),
+    pl.coalesce("ended_at", "started_at").max().alias("ended_at"),
+    *(_total(pl.col(column).filter(~pl.col("child_tokens"))).alias(column) for column in _TOKENS),
+    _total(_cost_parts().filter(~pl.col("child_cost"))).alias("cost_usd"),
+    pl.len().cast(pl.Int32).alias("span_count"),
+    pl.col("status").last().alias("last_status"),
+    (pl.col("status") == "error").sum().cast(pl.Int32).alias("error_count"),
+    (pl.col("kind") == "tool").sum().cast(pl.Int32).alias("tool_count"),
+    (~pl.col("has_parent")).sum().alias("roots"),
+    pl.col("row").filter(pl.col("kind") == "llm").first().alias("first_call"),
+    pl.col("row").filter(pl.col("kind") == "llm").last().alias("last_call"),
+)
+_OF_ROOT = (
+    *map(pl.col, ("trace_id", "row", "has_input", "has_output", "source")),
+    pl.col("status").alias("root_status"),
+    pl.col("name").alias("root_name"),
+)
+_FOUND = (
+    *map(pl.col, ("trace_id", "source", *STATED, "agent_span_name", "model", "started_at", "ended_at")),
+    *(pl.col(column).clip(upper_bound=_LARGEST).cast(pl.Int64) for column in _TOKENS),
+    pl.col("cost_usd").cast(pl.Float64),
+    *map(pl.col, ("span_count", "error_count", "tool_count", "last_status")),
+    pl.when(pl.col("roots") == 1).then("root_status").alias("root_status"),
+    pl.col("root_name"),
+    pl.when("has_input").then("row").otherwise(pl.coalesce("first_call", "row")).alias("opening"),
+    pl.when("has_output").then("row").otherwise(pl.coalesce("last_call", "row")).alias("closing"),
+)
+_HAS_PARENT = pl.lit(True).alias("has_parent")
+_NO_FAMILY = pl.col("child_tokens", "child_cost", "has_parent").fill_null(False)
+_READ_AND_WRITTEN = sum((pl.col(column).fill_null(0).cast(pl.Int128) for column in _TOKENS), pl.lit(0, pl.Int128))
+
+
+def _with_family(steps: pl.DataFrame) -> pl.DataFrame:
+    """With `has_parent`, whether the parent is in the trace, and whether children report tokens and cost."""
+    children = steps.filter(pl.col("parent_span_id").is_not_null())
+    parents = children.group_by("trace_id", pl.col("parent_span_id").alias("span_id")).agg(_REPORTED)
+    held = steps.select("trace_id", pl.col("span_id").alias("parent_span_id"), _HAS_PARENT)
+    return (
+        steps.join(parents, on=("trace_id", "span_id"), how="left", maintain_order="left")
+        .join(held, on=("trace_id", "parent_span_id"), how="left", maintain_order="left")
+        .with_columns(_NO_FAMILY)
+    )
+
+
+def _main_models(steps: pl.DataFrame) -> pl.DataFrame:
+    """The model that read and wrote most in one span of each trace; of several the first."""
+    return (
+        steps.filter(pl.col("model").is_not_null())
+        .select("trace_id", "model", _READ_AND_WRITTEN.alias("tokens"))
+        .sort("tokens", descending=True, maintain_order=True)
+        .unique("trace_id", keep="first", maintain_order=True)
+        .select("trace_id", "model")
+    )

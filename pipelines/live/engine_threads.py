@@ -10,7 +10,7 @@ from store.errors import TrimtabError
 
 # Of so many seconds: the share that goes into commits from which on every statement is worked on alone, and the share
 # at which that ends. Between them it stays as it is.
-_SPAN_SECONDS = 10.0
+_SPAN_SECONDS = 4.0
 _BUSY, _QUIET = 0.25, 0.1
 
 _LOG = logging.getLogger(__name__)

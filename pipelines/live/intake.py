@@ -300,9 +300,13 @@ def _joined(source: str, parts: Sequence[Prepared]) -> LiveRows:
         received += part.received
     rejects = [LiveReject(refused.where, refused.reason) for part in parts for refused in part.refused]
     return LiveRows(
-        source, {kind: _numbered(pa.concat_tables(each)) for kind, each in tables.items()}, received, rejects
+        source,
+        {kind: _numbered(pa.concat_tables(each).combine_chunks()) for kind, each in tables.items()},
+        received,
+        rejects,
     )
 
 
 def _numbered(table: pa.Table) -> pa.Table:
-    return table.append_column("file_row_number", pa.array(range(table.num_rows), pa.int64()))
+    # In one piece: the engine goes through a table piece by piece, and those of single requests are small for that.
+    return table.combine_chunks().append_column("file_row_number", pa.array(range(table.num_rows), pa.int64()))

@@ -22,8 +22,8 @@ def _threads(engine, now):
 def test_it_works_alone_while_commits_take_a_quarter_of_the_time_and_until_they_take_a_tenth():
     engine, now = _Engine(), [100.0]
     threads = _threads(engine, now)
-    for _ in range(4):
-        threads.committed(0.6)
+    for _ in range(3):
+        threads.committed(0.3)
         now[0] += 1
     assert engine.told == []
     threads.committed(0.2)
