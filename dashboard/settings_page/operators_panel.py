@@ -15,6 +15,7 @@ from dashboard.ui import export, states
 from dashboard.ui import format as fmt
 from dashboard.ui.text import markdown_safe, one_line
 from store import operators
+from store.errors import ActionRefused
 from store.operator_memory import Role
 from store.operators import ROLES
 
@@ -135,6 +136,9 @@ def _changed() -> None:
     email, role = _chosen(), cast(Role, st.session_state[_ROLE])
 
     def work() -> str:
+        if not email:
+            # The page may have lost the choice, when it could not be drawn for a moment.
+            raise ActionRefused("Change a role", "nobody is chosen.", "Choose an operator and a role first.")
         operators.change(runtime.current().store, email, role, operator=operator())
         return f"{email} has the role {role} now."
 

@@ -67,6 +67,14 @@ def test_whoever_the_page_names_is_removed_although_the_choice_was_lost(signed):
     assert operators.role_of(signed, VIEWER) is None
 
 
+def test_a_role_of_nobody_is_not_changed_when_the_choice_was_lost(signed):
+    page = open_page("settings")
+    page.selectbox(key="operator_chosen").set_value(VIEWER).run()
+    page.selectbox(key="operator_chosen").set_value(None)
+    with untouched(signed):
+        assert "nobody is chosen" in unescaped(shown(click(page, "operator_change")))
+
+
 def test_the_last_admin_is_told_to_make_another(signed):
     page = open_page("settings")
     page.selectbox(key="operator_chosen").set_value(ADMIN).run()
