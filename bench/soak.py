@@ -117,9 +117,16 @@ class SoakFigures:
 
     def tenth(self, number: int) -> tuple[float, float]:
         """The median memory (alone, with the decoder) in tenth `number` (0 to 9) of the soak."""
-        size = max(1, len(self.memory) // 10)
-        part = self.memory[number * size : (number + 1) * size] or self.memory[-1:]
+        part = self._part(number)
         return quantile([each[1] for each in part], 0.5), quantile([each[2] for each in part], 0.5)
+
+    def least(self, number: int) -> float:
+        """The least memory of the server alone in that tenth: what it holds when no job works."""
+        return min(each[1] for each in self._part(number))
+
+    def _part(self, number: int) -> list[tuple[float, float, float]]:
+        size = max(1, len(self.memory) // 10)
+        return self.memory[number * size : (number + 1) * size] or self.memory[-1:]
 
 
 def measure(folder: Path, seconds: float, rate: float) -> SoakFigures:

@@ -82,6 +82,7 @@ def soak_section(work: Path, seconds: float, rate: float) -> list[str]:
     """Live ingest at a pace for `seconds`, at `rate` spans a second, with a visitor on the pages."""
     figures = soak.measure(fresh_folder(work / "soak"), max(seconds, 10.0), rate)
     memory = [figures.tenth(number) for number in (1, 5, 9)]
+    least = [figures.least(number) for number in (1, 5, 9)]
     lines = [
         "",
         f"## {TITLES['soak']}",
@@ -97,6 +98,7 @@ def soak_section(work: Path, seconds: float, rate: float) -> list[str]:
         f"| told to wait (429) | {figures.sent.busy} |",
         f"| MB of the server, second / sixth / last tenth | {' / '.join(f'{each[0]:,.0f}' for each in memory)} |",
         f"| the same with its decoder | {' / '.join(f'{each[1]:,.0f}' for each in memory)} |",
+        f"| the least MB of the server alone in each, when no job works | {' / '.join(f'{n:,.0f}' for n in least)} |",
         "",
         "Rendering a page, ms p50 / p99. Idle is measured afterwards, on the full store: unchanged since the last",
         "visit (answers are cached), and with one request right before each visit",
