@@ -7,6 +7,9 @@ from bench.live import SPANS
 from bench.measure import alone, fresh_folder, ms, quantile
 from bench.report import TITLES
 
+# Of each of the two client processes.
+_CONNECTIONS = (4, 5, 12)
+
 
 def server_section(work: Path) -> list[str]:
     """How long the server takes to start, and its memory when idle."""
@@ -39,7 +42,7 @@ def live_section(work: Path, scale: int, environments: Path) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     loads = []
-    for connections in (4, 12):
+    for connections in _CONNECTIONS:
         ours = live.measure(fresh_folder(work / "live"), max(20, 1800 // scale), connections)
         loads.append(ours)
         lines.append(
@@ -48,7 +51,7 @@ def live_section(work: Path, scale: int, environments: Path) -> list[str]:
         )
         print(lines[-1], flush=True)
     fastest = max(loads, key=lambda load: load.rate)
-    for load, connections in zip(loads, (4, 12), strict=True):
+    for load, connections in zip(loads, _CONNECTIONS, strict=True):
         rate, sent = bare.measure(fresh_folder(work / "live"), max(20, 900 // scale), connections)
         lines.append(
             f"| bare, clients: {2 * connections} | {SPANS * max(20, 900 // scale):,} | {rate:,.0f} | "
