@@ -121,7 +121,7 @@ class SoakFigures:
         return quantile([each[1] for each in part], 0.5), quantile([each[2] for each in part], 0.5)
 
     def least(self, number: int) -> float:
-        """The least memory of the server alone in that tenth: what it holds when no job works."""
+        """The least memory of the server alone in that tenth; the median contains what jobs needed meanwhile."""
         return min(each[1] for each in self._part(number))
 
     def _part(self, number: int) -> list[tuple[float, float, float]]:

@@ -65,5 +65,5 @@ def places(connection: duckdb.DuckDBPyConnection, index: str, keys: str) -> Plac
 
 
 def note(connection: duckdb.DuckDBPyConnection, index: str, keys: str, publication: int) -> None:
-    """Say that the facts of these keys (see `places`; better each once) occur in this publication."""
+    """Say that the facts of these keys (see `places`) occur in this publication; one given twice is noted twice."""
     connection.execute(f"INSERT INTO {index} SELECT key, {publication:d} FROM ({keys})")

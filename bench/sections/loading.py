@@ -101,7 +101,7 @@ def soak_section(work: Path, seconds: float, rate: float) -> list[str]:
         f"| told to wait (429) | {figures.sent.busy} |",
         f"| MB of the server, second / sixth / last tenth | {' / '.join(f'{each[0]:,.0f}' for each in memory)} |",
         f"| the same with its decoder | {' / '.join(f'{each[1]:,.0f}' for each in memory)} |",
-        f"| the least MB of the server alone in each, when no job works | {' / '.join(f'{n:,.0f}' for n in least)} |",
+        f"| the least MB of the server alone in each | {' / '.join(f'{n:,.0f}' for n in least)} |",
         "",
         "Rendering a page, ms p50 / p99. Idle is measured afterwards, on the full store: unchanged since the last",
         "visit (answers are cached), and with one request right before each visit",

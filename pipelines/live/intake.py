@@ -300,10 +300,7 @@ def _joined(source: str, parts: Sequence[Prepared]) -> LiveRows:
         received += part.received
     rejects = [LiveReject(refused.where, refused.reason) for part in parts for refused in part.refused]
     return LiveRows(
-        source,
-        {kind: _numbered(pa.concat_tables(each).combine_chunks()) for kind, each in tables.items()},
-        received,
-        rejects,
+        source, {kind: _numbered(pa.concat_tables(each)) for kind, each in tables.items()}, received, rejects
     )
 
 
