@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import data
 from dashboard.feel.glossary import meaning
 from dashboard.learn import (
+    actions,
     calibration_panels,
     credit_panels,
     failure_panels,
@@ -114,7 +115,7 @@ def steps_tab() -> None:
     transition_panels.show(agents, colours)
 
 
-st.title("Rewards", anchor=False, help=meaning("reward"))
+actions.heading("Rewards", help=meaning("reward"))
 
 with states.guarded("The reward model", key="model"):
     versions = data.query(rewards.models)

@@ -1,6 +1,7 @@
 """What an action did is said once, and long enough to be read; nothing on the page moves for it."""
 
 import pytest
+from page_driver import open_page, store_for_pages
 from streamlit.testing.v1 import AppTest
 
 from dashboard.learn import actions
@@ -98,3 +99,13 @@ def test_the_next_action_replaces_it(seconds):
     app.session_state["learn_notice"] = actions.Report(True, "The first is done.", shown=seconds.now)
     app.button[0].click().run()
     assert said(app) == ["The \\*second\\* is done\\."]
+
+
+@pytest.mark.parametrize(
+    "name", ["overview", "review", "lessons", "users", "rewards", "exploration", "drift", "settings"]
+)
+def test_every_page_on_which_something_can_be_done_says_what_was_done(name, tmp_path):
+    with store_for_pages(tmp_path / "trimtab.duckdb"):
+        page = open_page(name)
+        page.session_state["learn_notice"] = actions.Report(True, "It is done")
+        assert said(page.run()) == ["It is done"]
