@@ -56,7 +56,7 @@ def recovered(seed: int, folder: Path, **config: Any) -> Recovered:
     try:
         for name in FILES:
             loader.load(store, folder / "files" / name)
-        store.write(links.refresh)
+        links.refresh(store)
         runner = Runner(store, Settings(db=folder / "trimtab.duckdb"))
         for job in JOBS:
             runner.run(job, "manual")

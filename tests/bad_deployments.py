@@ -204,5 +204,5 @@ def load(store: Store, folder: Path, name: str) -> None:
     """Publish the deployment `name` and run all jobs."""
     traces, spans, signals = DEPLOYMENTS[name]()
     publisher(store, folder)(traces=traces, spans=spans, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, *JOBS)

@@ -159,4 +159,4 @@ def _live(store: Store, folder: Path, who: str, agent: str) -> None:
              "occurred_at": begin + timedelta(minutes=1)}
         )  # fmt: skip
     publisher(store, folder)(traces=traces, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)

@@ -57,7 +57,7 @@ def steer(store: Store, folder: Path, *, agent: str = AGENT, names: tuple[str, s
         )  # fmt: skip
     publisher(store, folder)(traces=traces, signals=signals)
     store.write(lambda connection: decisions.append(connection, frame))
-    store.write(links.refresh)
+    links.refresh(store)
     rewards = pl.DataFrame(
         {"trace_id": [row["trace_id"] for row in traces], "mean": [0.1 + 0.8 * row["value"] for row in signals]}
     )

@@ -23,7 +23,7 @@ def simulated(folder: Path, config: SimulationConfig) -> tuple[Deployment, Store
     for name in ("traces.csv", "spans.jsonl.gz", "signals.csv", "clicks.csv"):
         report = loader.load(store, folder / "files" / name)
         assert report.rejected == 0, (name, report)
-    store.write(links.refresh)
+    links.refresh(store)
     give_rewards(store, deployment)
     return deployment, store
 

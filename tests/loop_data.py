@@ -77,7 +77,7 @@ def load_shop(store: Store, folder: Path, traces: int = SHOP_TRACES, **names: st
     """Publish the first `traces` traces of the shop, link their signals and run the loop."""
     rows, spans, signals = shop(**names)
     publisher(store, folder)(traces=rows[:traces], spans=spans, signals=signals[:traces])
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store)
 
 

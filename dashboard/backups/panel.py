@@ -11,7 +11,7 @@ from dashboard import data, runtime
 from dashboard.access import gate, offer
 from dashboard.backups import settings_form
 from dashboard.learn import tables
-from dashboard.learn.actions import operator, perform
+from dashboard.learn.actions import operator, perform, show_report
 from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, line, markdown_safe, one_line
@@ -63,6 +63,7 @@ def _age() -> None:
 def _now(ended: int) -> None:
     """The button, and the run that goes on. `ended` is the latest run that the page has seen end."""
     gate.stay()
+    show_report()
     latest = _latest()
     running = latest is not None and latest["status"] == "running"
     offer.button(

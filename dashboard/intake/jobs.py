@@ -6,21 +6,19 @@ import polars as pl
 import streamlit as st
 
 from dashboard.access import gate, offer
-from dashboard.access.actor import permit
 from dashboard.feel import finished
 from dashboard.intake.tables import height, shown
+from dashboard.learn.actions import perform, show_report
 from dashboard.runtime import Runtime
 from dashboard.ui import export
 from dashboard.ui import format as fmt
 from dashboard.ui.text import block, line, markdown_safe
 from store import job_runs
-from store.errors import Forbidden, JobError
 
 __all__ = ["failing_panel", "jobs_panel"]
 
 _HISTORY: Final = 100
 _ALL: Final = "all"
-_PROBLEM: Final = "data_job_problem"
 _TABLE: Final = "data_job_runs"
 
 _BADGES: Final[dict[str, tuple[str, Literal["blue", "green", "red", "orange"], str]]] = {
@@ -64,9 +62,6 @@ def jobs_panel(runtime: Runtime) -> None:
             "No scheduler runs in this process: jobs run only when asked to. `make run` starts one.",
             icon=":material/schedule:",
         )
-    problem = st.session_state.pop(_PROBLEM, None)
-    if problem:
-        st.warning(markdown_safe(problem), icon=":material/block:")
     _live(runtime, _ended(runtime))
     _history(runtime)
 
@@ -75,6 +70,7 @@ def jobs_panel(runtime: Runtime) -> None:
 def _live(runtime: Runtime, ended: frozenset[int]) -> None:
     """The jobs, every two seconds: they also run by themselves. `ended` are the runs that the page has seen end."""
     gate.stay()
+    show_report()
     latest = {row["job"]: row for row in job_runs.latest(runtime.store).to_dicts()}
     for name in runtime.runner.registry:
         _job(runtime, name, latest.get(name))
@@ -138,11 +134,11 @@ def _when(runtime: Runtime, name: str, latest: dict[str, Any] | None) -> str:
 
 
 def _run(runtime: Runtime, name: str) -> None:
-    try:
-        permit("reviewer", "Running a job")
+    def work() -> str:
         finished.started(runtime.runner.start(name))
-    except (JobError, Forbidden) as error:
-        st.session_state[_PROBLEM] = str(error)
+        return f"The job {runtime.runner.job(name).title} is running."
+
+    perform(work)
 
 
 def _history(runtime: Runtime) -> None:

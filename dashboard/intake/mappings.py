@@ -6,7 +6,7 @@ import streamlit as st
 from dashboard.access import offer
 from dashboard.intake.batch_report import mapping_table
 from dashboard.intake.mapping_editor import KINDS
-from dashboard.learn.actions import notice, operator, perform
+from dashboard.learn.actions import operator, perform
 from dashboard.runtime import Runtime, current
 from dashboard.ui import format as fmt
 from dashboard.ui import states
@@ -18,7 +18,6 @@ __all__ = ["mappings_panel"]
 
 def mappings_panel(runtime: Runtime) -> None:
     """The saved mappings and, of the chosen one, its rules."""
-    notice()
     saved = sources.all_saved(runtime.store)
     if saved.is_empty():
         states.nothing(

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.access import gate, offer
 from dashboard.intake.places import open_batch, open_tab
-from dashboard.learn.actions import perform
+from dashboard.learn.actions import perform, show_report
 from dashboard.runtime import Runtime
 from dashboard.ui import format as fmt
 from dashboard.ui.text import markdown_safe, one_line
@@ -43,6 +43,7 @@ def running_panel(runtime: Runtime, started: dict[str, str]) -> None:
 def _watch(runtime: Runtime, active: list[LoadStatus]) -> None:
     """Loads under way, every second, until one has ended: then the whole page says what is held."""
     gate.stay()
+    show_report()
     for status in active:
         _status(runtime, status)
     if any(status.state not in _UNDER_WAY for status in active):

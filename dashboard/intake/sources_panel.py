@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.access import gate, offer
 from dashboard.access.actor import permit
-from dashboard.learn.actions import notice, operator, perform
+from dashboard.learn.actions import operator, perform, show_report
 from dashboard.runtime import Runtime, current
 from dashboard.ui import format as fmt
 from dashboard.ui import states
@@ -34,7 +34,6 @@ _Colour = Literal["blue", "green", "red", "orange", "gray"]
 
 def sources_panel(runtime: Runtime) -> None:
     """The sources with their state, refreshed every few seconds, and the form below them."""
-    notice()
     known = pull_sources.every(runtime.store)
     if not known:
         states.nothing(
@@ -50,6 +49,7 @@ def sources_panel(runtime: Runtime) -> None:
 @st.fragment(run_every="5s")
 def _live(runtime: Runtime) -> None:
     gate.stay()
+    show_report()
     if runtime.scheduler is None:
         st.warning(
             "No scheduler runs in this process: sources are pulled only when the job is run by hand.",

@@ -12,7 +12,7 @@ from dashboard.intake.looking import Look, forget, look
 from dashboard.intake.mapping_editor import edit_mapping
 from dashboard.intake.preview import preview
 from dashboard.intake.running import running_panel
-from dashboard.learn.actions import notice, operator
+from dashboard.learn.actions import operator
 from dashboard.runtime import Runtime
 from dashboard.ui import format as fmt
 from dashboard.ui.text import markdown_safe, one_line
@@ -49,7 +49,6 @@ class Ready:
 
 def upload_panel(runtime: Runtime) -> None:
     """The uploader, the loads under way, and one card for each file that is not loading yet."""
-    notice()
     if not operators.allows(actor().role, "reviewer"):
         st.caption("Sending files takes the role reviewer.")
         running_panel(runtime, {})

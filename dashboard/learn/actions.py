@@ -11,7 +11,7 @@ from dashboard.access.actor import Role, actor, permit
 from dashboard.ui.text import markdown_safe
 from store.errors import TrimtabError
 
-__all__ = ["LEGIBLE", "Report", "heading", "notice", "operator", "perform"]
+__all__ = ["LEGIBLE", "Report", "heading", "notice", "operator", "perform", "show_report"]
 
 LEGIBLE: Final = 3.0  # seconds
 _LINE: Final = 52  # pixels
@@ -21,11 +21,15 @@ _ACTION: Final = "This action"
 
 @dataclass(frozen=True)
 class Report:
-    """What an action did, or why it was refused; `shown` is the monotonic second in which a page first said so."""
+    """What an action did, or why it was refused.
+
+    `shown` is the monotonic second in which a page first said so, `called` whether a part of one has asked for that.
+    """
 
     done: bool
     text: str
     shown: float | None = None
+    called: bool = False
 
 
 def operator() -> str:
@@ -55,6 +59,15 @@ def heading(title: str, *, help: str | None = None) -> None:
         notice()
         # As high as a report of one line, also while there is none.
         st.container(key="heading-strut", height=_LINE, width=1, border=False)
+
+
+def show_report() -> None:
+    """In a part that is drawn by itself: draw the whole page when its heading has a report to show."""
+    kept: Report | None = st.session_state.get(_NOTICE)
+    # Once: a page without a heading would be drawn for ever.
+    if kept is not None and kept.shown is None and not kept.called:
+        st.session_state[_NOTICE] = replace(kept, called=True)
+        st.rerun()
 
 
 def notice() -> None:

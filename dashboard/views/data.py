@@ -13,12 +13,13 @@ from dashboard.intake.mappings import mappings_panel
 from dashboard.intake.places import TAB, TABS, Tab
 from dashboard.intake.sources_panel import sources_panel
 from dashboard.intake.upload import upload_panel
+from dashboard.learn import actions
 from dashboard.runtime import current
 from dashboard.ui import states
 from store import overview
 
 runtime = current()
-st.title("Data", anchor=False)
+actions.heading("Data")
 
 with states.guarded("What is held", key="held"):
     guidance.held(runtime, data.query(overview.extent).row(0, named=True))

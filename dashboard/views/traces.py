@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard import data
 from dashboard.feel.glossary import meaning
+from dashboard.learn import actions
 from dashboard.trace import failure, header, listing, surprise
 from dashboard.trace.conversation import conversation_tab
 from dashboard.trace.copying import copy_tab
@@ -23,13 +24,13 @@ trace_id = st.query_params.get("trace", "")
 span_id = st.query_params.get("span")
 
 if selection.empty:
-    st.title("Traces", anchor=False, help=meaning("trace"))
+    actions.heading("Traces", help=meaning("trace"))
     states.nothing("There are no traces yet", "Load a file of traces and they are listed, searched and read here.")
     st.page_link("views/data.py", label="Upload on the Data page", icon=":material/upload_file:")
     st.stop()
 
 if not trace_id:
-    st.title("Traces", anchor=False, help=meaning("trace"))
+    actions.heading("Traces", help=meaning("trace"))
     wanted = listing.controls(selection.scope, compact=False)
     with states.guarded("The list of traces", key="traces", height=400):
         narrowed, result = listing.found(wanted)

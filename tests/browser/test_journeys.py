@@ -90,6 +90,16 @@ def test_a_reviewer_uploads_a_file_and_repairs_what_was_rejected(deployment: Dep
     pictured(page, "hostile-trace")
 
 
+def test_a_part_that_is_drawn_by_itself_has_its_report_shown_at_once(deployment: Deployment) -> None:
+    page = deployment.come("reviewer", "data", tab="Jobs")
+    pressed = page.locator("[class*=st-key-data_run_link-signals]").get_by_role("button")
+    before = pressed.bounding_box()
+    pressed.click()
+    said(page, "The job Link signals is running.")
+    # Where the report stands, nothing else was.
+    assert pressed.bounding_box() == before
+
+
 def test_a_viewer_finds_why_a_user_is_unhappy_and_changes_nothing(deployment: Deployment) -> None:
     page = deployment.come("viewer", "users", find_user=WHO, range="all time")
     expect(page.get_by_text("1 user matches.")).to_be_visible()

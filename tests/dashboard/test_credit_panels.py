@@ -45,7 +45,7 @@ def store(tmp_path):
 def loaded(store, tmp_path):
     traces, spans, signals = shop()
     publisher(store, tmp_path)(traces=traces, spans=spans, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "tasks", "rewards", "credit")
     return store
 
@@ -152,7 +152,7 @@ def test_a_trace_without_credit_says_why(loaded):
 def test_hostile_names_are_never_markup(store, tmp_path):
     traces, spans, signals = shop(agent=HOSTILE, tool=HOSTILE, user=HOSTILE)
     publisher(store, tmp_path)(traces=traces, spans=spans, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "tasks", "rewards", "credit")
     for page in (_run(_panel), _run(_tab, trace="t000")):
         for harmful in ("<img", "](http", "**bold", ":red[", "$x^2$"):

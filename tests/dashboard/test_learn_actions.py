@@ -46,6 +46,16 @@ def _page(succeeds):
     st.button("Look around")
 
 
+def _without_a_heading():
+    import streamlit as st
+
+    from dashboard.learn import actions
+
+    st.session_state["drawn"] = st.session_state.get("drawn", 0) + 1
+    actions.show_report()
+    st.text(f"drawn {st.session_state['drawn']} times")
+
+
 def opened(succeeds=True):
     return AppTest.from_function(_page, args=(succeeds,)).run()
 
@@ -101,8 +111,16 @@ def test_the_next_action_replaces_it(seconds):
     assert said(app) == ["The \\*second\\* is done\\."]
 
 
+def test_a_part_calls_for_the_whole_page_once(seconds):
+    app = AppTest.from_function(_without_a_heading).run()
+    app.session_state["learn_notice"] = actions.Report(True, "Nobody says this.")
+    assert app.run().text[0].value == "drawn 3 times"
+    assert app.run().text[0].value == "drawn 4 times"
+
+
 @pytest.mark.parametrize(
-    "name", ["overview", "review", "lessons", "users", "rewards", "exploration", "drift", "settings"]
+    "name",
+    ["overview", "traces", "review", "lessons", "users", "rewards", "exploration", "drift", "data", "settings"],
 )
 def test_every_page_on_which_something_can_be_done_says_what_was_done(name, tmp_path):
     with store_for_pages(tmp_path / "trimtab.duckdb"):

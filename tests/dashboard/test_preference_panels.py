@@ -47,7 +47,7 @@ def panel(tmp_path):
 def _load(store, tmp_path, more=(), **names):
     traces, signals = deployment(**names)
     publisher(store, tmp_path)(traces=traces, signals=[*signals, *more])
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "rewards", "preferences")
 
 

@@ -29,8 +29,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def panel() -> AppTest:
     def page() -> None:
         from dashboard.intake.sources_panel import sources_panel
+        from dashboard.learn import actions
         from dashboard.runtime import current
 
+        actions.heading("Data")
         sources_panel(current())
 
     app = AppTest.from_function(page, default_timeout=30)

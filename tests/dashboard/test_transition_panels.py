@@ -37,7 +37,7 @@ def _open(function, **arguments):
 def _load(store, folder, **names):
     traces, spans, signals = shop(**names)
     publisher(store, folder)(traces=[*traces, {"trace_id": "lonely", "agent": "small"}], spans=spans, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "rewards", "transitions")
 
 

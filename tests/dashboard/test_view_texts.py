@@ -31,7 +31,7 @@ def world(tmp_path):
             for at in range(60)
         ]  # fmt: skip
         publisher(store, tmp_path / "more")(traces=traces)
-        store.write(links.refresh)
+        links.refresh(store)
         users.count(store)
         base = dict.fromkeys(drift.FOUND) | {
             "level": "user", "metric": WORDS, "likelihood": "embedding", "events": 40, "events_total": 60,

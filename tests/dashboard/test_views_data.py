@@ -267,8 +267,9 @@ def test_jobs_run_when_asked_to(store, monkeypatch):
     assert [key for key in keys if key.startswith("data_run_")] == [f"data_run_{name}" for name in REGISTRY]
     finished = []
     monkeypatch.setattr(runtime.current().runner, "start", finished.append)
-    click(page, "data_run_tasks")
+    page = click(page, "data_run_tasks")
     assert finished == ["tasks"]
+    assert page.success[0].value == "The job Group tasks is running\\."
 
 
 def test_a_failing_job_shows_its_error_and_traceback_and_the_page_says_so(store):

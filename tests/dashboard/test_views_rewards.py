@@ -35,7 +35,7 @@ def loaded(store, tmp_path):
     publish(traces=traces, spans=spans, signals=signals)
     repeated, outcomes = _repeated_tasks([4, 2, 0, 0, 4, 1, 3, 0])
     publish(traces=repeated, signals=outcomes)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store)
     return store
 
@@ -109,7 +109,7 @@ def test_arms_are_compared_with_intervals_and_too_few_traces_are_said(loaded, tm
 def test_hostile_names_are_never_markup(store, tmp_path):
     traces, spans, signals = shop(agent=HOSTILE, tool="x", user=HOSTILE)
     publisher(store, tmp_path)(traces=traces, spans=spans, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store)
     page = open_page("rewards")
     for harmful in ("<img", "](http", "**bold", ":red[", "$x^2$"):

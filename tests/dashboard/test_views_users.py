@@ -31,7 +31,7 @@ def store(tmp_path):
 def _load(store, tmp_path, **names):
     traces, signals = deployment(**names)
     publisher(store, tmp_path)(traces=traces, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "rewards", "preferences")
 
 

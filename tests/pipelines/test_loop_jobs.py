@@ -133,7 +133,7 @@ def shop_store(tmp_path_factory):
             spans=[row for row in spans if (row["trace_id"] in first) == inside],
             signals=[row for row in signals if (f"t{int(row['signal_id'][1:]):03}" in first) == inside],
         )
-        store.write(links.refresh)
+        links.refresh(store)
 
     bring("first")
     yield store, bring

@@ -54,7 +54,7 @@ def test_stated_satisfaction_is_thumbs_and_ratings_in_order_of_time(publish, sto
             {"signal_id": "nobody", "kind": "thumb", "value": 1.0, "occurred_at": _at(10)},
         ],
     )  # fmt: skip
-    store.write(links.refresh)
+    links.refresh(store)
     events = drift.user_events(store, "u", drift.STATED)
     assert events.schema == drift.EVENTS
     assert events["value"].to_list() == [1, 0, 1, 0, 1, 1]

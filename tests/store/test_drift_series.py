@@ -37,7 +37,7 @@ def _world(publish, store):
                  "occurred_at": began + timedelta(hours=1) if i % 16 != 1 else None}
             )  # fmt: skip
     publish(traces=traces, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     users.count(store)
 
 

@@ -1,33 +1,16 @@
 """Frames of answers: every type arrives, in one piece, and a frame that is held takes no more than its rows need."""
 
-import ctypes
 import sys
 
 import duckdb
 import polars as pl
 import pytest
+from allocation import allocated
 
 from store.frames import fetched
 
 _MB = 1 << 20
 _ROW = "i, i * 1.5 AS d, 'text ' || i AS s, [i, i + 1] AS l, {'a': i} AS st, i % 2 = 0 AS b, NULL::VARCHAR AS n"
-
-
-class _Allocated(ctypes.Structure):
-    """`struct mallinfo2` of the C library of GNU."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
-                     "keepcost")
-    ]  # fmt: skip
-
-
-def _allocated() -> int:
-    ask = ctypes.CDLL(None).mallinfo2
-    ask.restype = _Allocated
-    found = ask()
-    return int(found.uordblks) + int(found.hblkhd)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 8_191, 8_192, 8_193, 20_000])
@@ -48,8 +31,8 @@ def test_all_rows_and_types_arrive_in_one_piece(rows: int) -> None:
 def test_frames_that_are_held_take_what_their_rows_need() -> None:
     with duckdb.connect() as connection:
         held = [fetched(connection.execute(f"SELECT {_ROW} FROM range(10) AS r(i)"))]
-        before = _allocated()
+        before = allocated()
         held += [fetched(connection.execute(f"SELECT {_ROW} FROM range(10) AS r(i)")) for _ in range(100)]
-        grown = _allocated() - before
+        grown = allocated() - before
     assert len(held) == 101
     assert grown < 5 * _MB  # 50 MB with the buffers of 8,192 rows, 5 GB with those of a million

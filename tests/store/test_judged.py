@@ -96,7 +96,7 @@ def test_verdicts_and_labels_that_name_only_a_session_count_once_they_are_linked
         ],
     )  # fmt: skip
     assert judged.judged(store, "j", "x", None).is_empty()
-    store.write(links.refresh)
+    links.refresh(store)
     (row,) = judged.judged(store, "j", "x", None).to_dicts()
     assert (row["trace_id"], row["score"], row["feedback"]) == ("a", 1.0, 0.0)
 

@@ -1,8 +1,10 @@
 """Signals that name no trace find theirs by session, else by user and time, whichever came first."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from allocation import allocated
 
 from store import links
 
@@ -32,7 +34,7 @@ SIGNALS = [
 
 
 def _links(store):
-    store.write(links.refresh)
+    links.refresh(store)
     with store.read() as reader:
         rows = reader.any_frame("SELECT signal_id, trace_id, linked_by FROM signal_links").rows()
     return {signal: (trace, by) for signal, trace, by in rows}
@@ -42,7 +44,7 @@ def _links(store):
 def test_links_do_not_depend_on_which_came_first(publish, store, signals_first):
     for part in ({"signals": SIGNALS}, {"traces": TRACES})[:: 1 if signals_first else -1]:
         publish(**part)
-        store.write(links.refresh)
+        links.refresh(store)
     assert _links(store) == {
         "first turn": ("early", "session"),
         "second turn": ("late", "session"),
@@ -60,5 +62,57 @@ def test_a_trace_that_arrives_late_takes_over_its_signals(publish, store):
 
 def test_refreshing_again_changes_nothing(publish, store):
     publish(traces=TRACES, signals=SIGNALS)
-    assert store.write(links.refresh) == 4
-    assert store.write(links.refresh) == 0
+    assert links.refresh(store) == 4
+    assert links.refresh(store) == 0
+
+
+def test_what_is_deleted_meanwhile_gets_no_link(publish, store, monkeypatch):
+    publish(traces=TRACES, signals=SIGNALS)
+    written = store.write
+
+    def write(work):
+        written(lambda connection: connection.execute("DELETE FROM signals WHERE signal_id = 'by user'") and None)
+        written(lambda connection: connection.execute("DELETE FROM traces WHERE trace_id = 'late'") and None)
+        return written(work)
+
+    monkeypatch.setattr(store, "write", write)
+    links.refresh(store)
+    monkeypatch.undo()
+    with store.read() as reader:
+        kept = reader.any_frame("SELECT signal_id, trace_id FROM signal_links").rows()
+    assert set(kept) == {("first turn", "early"), ("no time", "other")}
+    # The signal of the deleted trace is about the one before it now.
+    assert _links(store) == {
+        "first turn": ("early", "session"),
+        "second turn": ("early", "session"),
+        "no time": ("other", "session"),
+    } | {"no time, two traces": ("early", "session")}
+
+
+def test_a_link_that_is_wrong_by_now_is_removed(publish, store):
+    publish(traces=TRACES, signals=SIGNALS)
+    links.refresh(store)
+    store.write(lambda connection: connection.execute("DELETE FROM traces WHERE session_id = 'z'") and None)
+    assert set(_links(store)) == {"first turn", "second turn"}
+
+
+def _many_traces(connection):
+    connection.execute("CREATE TEMP TABLE one AS FROM traces LIMIT 1")
+    connection.execute(
+        """INSERT INTO traces BY NAME SELECT one.* REPLACE (md5(i::VARCHAR) AS trace_id,
+            md5((i // 2)::VARCHAR) AS session_id, md5((i // 9)::VARCHAR) AS user_id,
+            TIMESTAMPTZ '2026-11-01' + to_seconds(i) AS started_at) FROM one, range(30_000) AS r(i)"""
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the C library of GNU")
+def test_nothing_is_held_after_links_were_recomputed(publish, store):
+    """The engine never frees the texts of an aggregate whose rows nobody asks for: here 10 MB, when no signal looks
+    for its trace."""
+    publish(traces=TRACES[:1], signals=SIGNALS[:1])
+    store.write(_many_traces)
+    links.refresh(store)
+    before = allocated()
+    for _ in range(4):
+        assert links.refresh(store) == 0
+    assert allocated() - before < 1_000_000

@@ -77,7 +77,7 @@ def test_lists_are_found_by_session_and_shown_twice_counts_once(store, publish):
             {"signal_id": "c", "session_id": "s1", "kind": "click", "item": "x", "occurred_at": NOW},
         ],
     )
-    store.write(links.refresh)
+    links.refresh(store)
     assert preferences.shown_sets(store, ["price"]).select("trace_id", "chosen").rows() == [("t1", True)]
 
 

@@ -209,7 +209,7 @@ def test_evidence_finds_its_trace_by_id_and_by_link(publish, store, traces):
             {"signal_id": "e", "trace_id": "nowhere", "kind": "rating", "value": 0.5},
         ]
     )
-    store.write(links.refresh)
+    links.refresh(store)
     found = rewards.evidence(store, ["outcome", "thumb", "rating"])
     assert found.traces["trace_id"].to_list() == ["lone", "t0", "t1", "t2", "t3"]
     assert found.signals.rows() == [

@@ -90,7 +90,7 @@ def test_choices_are_what_was_chosen_minus_what_was_shown_list_by_list(store, tm
                  "occurred_at": moment, **named}
             )  # fmt: skip
     publisher(store, tmp_path)(traces=traces, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     frame = user_history.choices(store, "ada", ("price", "odd"), bucket="month")
     # Of the second list everything was chosen and of the third nothing: neither says what is preferred.
     (row,) = frame.to_dicts()

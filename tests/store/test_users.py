@@ -57,7 +57,7 @@ def test_a_user_is_counted_from_traces_and_from_signals(store, publish):
             {"signal_id": "c", "user_id": "only signals", "kind": "click", "occurred_at": NOW},
         ],
     )
-    store.write(links.refresh)
+    links.refresh(store)
     assert users.count(store) == 2
     rows = {row["user_id"]: row for row in users.page(store, sort="name").rows.to_dicts()}
     assert rows["ada"]["traces"] == 3

@@ -54,7 +54,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store.open(tmp_path / "trimtab.duckdb", clock=FixedClock(NOW), threads=1)
     traces, signals = rows()
     publisher(opened, tmp_path)(traces=traces, signals=signals)
-    opened.write(links.refresh)
+    links.refresh(opened)
     run_loop(opened, "rewards", "policies")
     yield opened
     opened.close()

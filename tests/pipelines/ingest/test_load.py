@@ -120,7 +120,7 @@ def test_the_simulated_deployment_loads_and_its_clicks_find_their_traces(store: 
     others = dict(pl.read_csv(deployment / "signals.csv").group_by("kind").len().rows())
     assert kinds["impression"] == clicks.height + others.get("impression", 0)
     assert kinds["click"] == clicks["clicked"].sum() + others.get("click", 0) > 0
-    store.write(links.refresh)
+    links.refresh(store)
     linked = """SELECT count(*), count(t.trace_id), count(*) FILTER (t.session_id = s.session_id)
         FROM signals AS s LEFT JOIN signal_links AS l USING (signal_id) LEFT JOIN traces AS t ON t.trace_id = l.trace_id
         WHERE s.kind = 'impression' AND s.trace_id IS NULL AND s.session_id IN (SELECT session_id FROM traces)"""

@@ -355,7 +355,7 @@ def test_comments_are_judged_for_the_trace_they_are_linked_to(
              "occurred_at": NOW - timedelta(hours=2)},
         ]
     )  # fmt: skip
-    store.write(links.refresh)
+    links.refresh(store)
     rubrics.create(store, everything("satisfied", subject="comment"), operator="ann")
     server.mind = lambda asked: {
         "reason": "r",

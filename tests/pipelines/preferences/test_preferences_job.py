@@ -28,7 +28,7 @@ def test_an_empty_store_gives_a_run_that_says_why(store):
 def test_weights_contradictions_and_rankings_come_out(store, tmp_path):
     traces, signals = deployment(segment="all of them")
     publisher(store, tmp_path)(traces=traces, signals=[*signals, *comparisons()])
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "rewards", "preferences")
     run = preferences.latest_run(store)
     assert run["parameters"]["features"] == sorted(FEATURES)

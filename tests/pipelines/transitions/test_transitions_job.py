@@ -26,7 +26,7 @@ def shop_run(opened):
     store, publish = opened
     traces, spans, signals = shop()
     publish(traces=[*traces, {"trace_id": "lonely", "agent": "small"}], spans=spans, signals=signals)
-    store.write(links.refresh)
+    links.refresh(store)
     run_loop(store, "tasks", "rewards", "transitions")
     return store, publish
 
