@@ -82,9 +82,15 @@ class Schedule:
                 next_run_time=SystemClock().now() + number * _STAGGER,
             )
         self._scheduler.add_job(
-            self._give_back,
-            IntervalTrigger(seconds=memory.EVERY.total_seconds(), timezone="UTC"),
-            id="give back memory",
+            self._bound_cache,
+            IntervalTrigger(seconds=memory.CACHE_EVERY.total_seconds(), timezone="UTC"),
+            id="bound cache",
+            executor="light",
+        )
+        self._scheduler.add_job(
+            memory.trim,
+            IntervalTrigger(seconds=memory.TRIM_EVERY.total_seconds(), timezone="UTC"),
+            id="trim memory",
             executor="light",
         )
         self._scheduler.start()
@@ -118,9 +124,9 @@ class Schedule:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
-    def _give_back(self) -> None:
+    def _bound_cache(self) -> None:
         try:
-            memory.give_back(self._store)
+            memory.bound_cache(self._store)
         except StoreError as error:
             _LOG.info("the engine's cache was not released: %s", error)
 

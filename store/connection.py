@@ -47,9 +47,6 @@ _STORAGE_VERSION = "v1.5.0"
 # A checkpoint joins row groups that are not full, in so many places of each table; commits wait for it.
 _MERGES = 2
 
-# So much of the file stays in the engine's memory between jobs: 128 MB.
-_KEPT_CACHE = 128 << 20
-
 # How long a new engine waits for those who still read with the old one, and they for the new one.
 _REOPEN_SECONDS = 10.0
 
@@ -161,16 +158,17 @@ class Store:
         """As `write`, without waiting."""
         return self._writer.submit(work)
 
-    def release_cache(self, keep: int = _KEPT_CACHE) -> None:
-        """Have the engine forget what it read of the file, but for `keep` bytes.
+    def release_cache(self, keep: int, *, above: int | None = None) -> None:
+        """Have the engine forget what it read of the file, but for `keep` bytes, if that is more than `above` bytes.
 
+        What was used last is kept. Without `above` it is done for any more than `keep`.
         It would keep blocks until its memory limit is reached: a server would grow as long as the file grows. The
         system still holds the file's pages, so reading them again costs little. Nothing that is in use is touched.
         """
         with self.borrowed_cursor() as cursor:
             rows = cursor.execute("SELECT tag, memory_usage_bytes FROM duckdb_memory()").fetchall()
             cached = sum(size for tag, size in rows if tag == "BASE_TABLE")
-            if cached <= keep:
+            if cached <= max(keep, above or 0):
                 return
             # Blocks are let go when the limit falls below what is used. What others need meanwhile must still fit.
             wanted = sum(size for _, size in rows) - cached + keep

@@ -135,7 +135,7 @@ class StoreView(Store):
         """Raises: `StoreError`."""
         raise StoreError("A job's own process has no cursor: it reads with Store.read.")
 
-    def release_cache(self, keep: int = 0) -> None:
+    def release_cache(self, keep: int, *, above: int | None = None) -> None:
         """Nothing is held here."""
 
     def close(self) -> None:

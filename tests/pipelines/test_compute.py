@@ -241,7 +241,6 @@ _MEMORY = """
 import sys, json
 from pathlib import Path
 from pipelines.compute import Aside, here
-from pipelines.memory import give_back
 from store.connection import Store
 sys.path.insert(0, sys.argv[3])
 import test_compute as work

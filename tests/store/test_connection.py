@@ -159,7 +159,9 @@ def test_the_cache_is_released_but_for_what_is_kept_and_the_limit_stays(tmp_path
     assert held > 8 << 20, "the table must have been read into the cache for this test to say anything"
     store.release_cache(keep=1 << 40)
     assert cached() == held, "nothing has to go while there is room"
-    store.release_cache(keep=4 << 20)
+    store.release_cache(keep=4 << 20, above=1 << 40)
+    assert cached() == held, "there is less than would be too much"
+    store.release_cache(keep=4 << 20, above=8 << 20)
     assert cached() <= 4 << 20
     assert limit() == before
     with store.read() as reader:
