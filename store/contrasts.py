@@ -145,9 +145,9 @@ def rollouts(store: Store) -> pl.DataFrame:
                 SELECT trace_id, axis FROM failure_labels
                 WHERE rank = 1 AND run_id = (SELECT max(run_id) FROM failure_runs)
             ) AS f USING (trace_id)
-            WHERE t.agent IS NOT NULL AND t.task IS NOT NULL AND {learnt_from("t.user_id")}
-            ORDER BY t.agent, t.task, t.trace_id""",
+            WHERE t.agent IS NOT NULL AND t.task IS NOT NULL AND {learnt_from("t.user_id")}""",
             ROLLOUTS,
+            order=("agent", "task", "trace_id"),
         )
 
 

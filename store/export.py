@@ -10,7 +10,7 @@ that was killed when the store is next opened (`Store.exchange`).
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ import polars as pl
 from store.clock import Clock
 from store.connection import Store
 from store.errors import StoreClosed, StoreError
-from store.frames import Reader, Schema, conform
+from store.frames import Reader, Schema, conform, ordered
 
 __all__ = ["Question", "Readings", "StoreView"]
 
@@ -147,8 +147,10 @@ class _AskingReader(Reader):
         self._ask = ask
         self._number = number
 
-    def frame(self, sql: str, schema: Schema, params: Mapping[str, object] | None = None) -> pl.DataFrame:
-        return conform(self.any_frame(sql, params), schema)
+    def frame(
+        self, sql: str, schema: Schema, params: Mapping[str, object] | None = None, *, order: Sequence[str] = ()
+    ) -> pl.DataFrame:
+        return ordered(conform(self.any_frame(sql, params), schema), order)
 
     def any_frame(self, sql: str, params: Mapping[str, object] | None = None) -> pl.DataFrame:
         path: Path = self._ask(Question("rows", self._number, sql, params))

@@ -173,9 +173,10 @@ def traces(store: Store) -> pl.DataFrame:
                 r.mean AS reward, coalesce(r.signals, 0)::INTEGER AS signals, o.outcome,
                 coalesce(regexp_matches(t.metadata, $explored), false) OR x.trace_id IS NOT NULL AS explored
             FROM traces AS t LEFT JOIN {ACTIVE_REWARDS} AS r USING (trace_id) LEFT JOIN outcomes AS o USING (trace_id)
-            LEFT JOIN explored AS x USING (trace_id) ORDER BY t.trace_id""",
+            LEFT JOIN explored AS x USING (trace_id)""",
             TRACES,
             {"explored": _EXPLORED},
+            order=("trace_id",),
         )
 
 

@@ -89,8 +89,7 @@ def gather(store: Store, *, selection: Selection | None = None, since: int | Non
             f"""WITH {chosen}, work AS ({_WORK})
             SELECT {_FACTS} {_metadata(selection)}
             FROM wanted AS w JOIN traces AS t USING (trace_id) LEFT JOIN work USING (trace_id)
-                LEFT JOIN user_segments AS g USING (user_id)
-            ORDER BY trace_id""",
+                LEFT JOIN user_segments AS g USING (user_id)""",
             declare(
                 {
                     **FACTS,
@@ -99,6 +98,7 @@ def gather(store: Store, *, selection: Selection | None = None, since: int | Non
                 }
             ),
             {"paths": paths} if paths else None,
+            order=("trace_id",),
         ).rename(dict(zip(places, paths, strict=True)))
         tokens = reader.frame(
             f"""WITH {chosen}, numbered AS (

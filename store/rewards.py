@@ -147,9 +147,9 @@ def evidence(store: Store, kinds: Sequence[str]) -> Evidence:
     with store.read() as reader:
         version = reader.value("SELECT value FROM store_meta WHERE key = 'data_version'")
         traces = reader.frame(
-            f"""SELECT trace_id, agent, arm, task, user_id FROM traces WHERE {learnt_from("traces.user_id")}
-            ORDER BY trace_id""",
+            f"""SELECT trace_id, agent, arm, task, user_id FROM traces WHERE {learnt_from("traces.user_id")}""",
             TRACES,
+            order=("trace_id",),
         )
         signals = _signals(reader, kinds)
         return Evidence(traces, signals, int(version) if isinstance(version, int) else 0, _before_trace(reader, kinds))
@@ -167,8 +167,9 @@ def measured(store: Store) -> Evidence:
                 coalesce(g.segment, nullif(
                     json_extract_string(CASE WHEN json_valid(metadata) THEN metadata END, '$.segment'), '')) AS segment
             FROM traces LEFT JOIN user_segments AS g USING (user_id)
-            WHERE {learnt_from("traces.user_id")} ORDER BY trace_id""",
+            WHERE {learnt_from("traces.user_id")}""",
             MEASURED_TRACES,
+            order=("trace_id",),
         )
         located = reader.frame(
             f"""SELECT about AS trace_id, session_id, user_id, kind, name, item, value, position, propensity,

@@ -62,8 +62,9 @@ def traces(store: Store) -> pl.DataFrame:
         return reader.frame(
             """SELECT trace_id, agent, user_id, CASE WHEN input_tokens IS NOT NULL OR output_tokens IS NOT NULL
                 THEN coalesce(input_tokens, 0) + coalesce(output_tokens, 0) END AS tokens
-            FROM traces ORDER BY trace_id""",
+            FROM traces""",
             TRACES,
+            order=("trace_id",),
         )
 
 

@@ -81,7 +81,7 @@ def observed(store: Store, *, user_counts: int = 500_000) -> Observed:
         rewards = reader.value("SELECT max(reward_model_id) FROM reward_models WHERE active")
         return Observed(
             reader.frame(
-                f"SELECT {', '.join(EPISODES)} FROM ({_EPISODES}) ORDER BY agent, seen_at, trace_id", EPISODES
+                f"SELECT {', '.join(EPISODES)} FROM ({_EPISODES})", EPISODES, order=("agent", "seen_at", "trace_id")
             ),
             _counts(reader),
             _counts_by_user(reader, user_counts),
