@@ -156,7 +156,7 @@ def latest(store: Store) -> pl.DataFrame:
     with store.read() as reader:
         return reader.frame(
             f"""SELECT {_COLUMNS} FROM job_runs
-            QUALIFY row_number() OVER (PARTITION BY job ORDER BY run_id DESC) = 1 ORDER BY job""",
+            WHERE run_id IN (SELECT max(run_id) FROM job_runs GROUP BY job) ORDER BY job""",
             RUNS,
         )
 
@@ -165,10 +165,9 @@ def failing(store: Store) -> pl.DataFrame:
     """The latest ended run of each job where it failed, newest first (columns `RUNS`): what the Overview warns of."""
     with store.read() as reader:
         return reader.frame(
-            f"""SELECT {_COLUMNS} FROM (
-                SELECT * FROM job_runs WHERE status <> 'running'
-                QUALIFY row_number() OVER (PARTITION BY job ORDER BY run_id DESC) = 1
-            ) WHERE status = 'failed' ORDER BY run_id DESC""",
+            f"""SELECT {_COLUMNS} FROM job_runs WHERE status = 'failed' AND run_id IN (
+                SELECT max(run_id) FROM job_runs WHERE status <> 'running' GROUP BY job
+            ) ORDER BY run_id DESC""",
             RUNS,
         )
 

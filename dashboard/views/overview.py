@@ -57,8 +57,10 @@ with states.guarded("What changed", key="since"):
 with states.guarded("The open notices", key="notices"):
     open_list.draw()
 
+failing: pl.DataFrame | None = None
 with states.guarded("The state of jobs", key="jobs"):
-    panels.failing(data.fresh(job_runs.failing), now)
+    failing = data.fresh(job_runs.failing)
+    panels.failing(failing, now)
 
 with states.guarded("The headline numbers", key="headline", height=130):
     headline = data.query(overview.headline, scope).row(0, named=True)
@@ -73,7 +75,7 @@ with states.guarded("The headline numbers", key="headline", height=130):
 side, chart = st.columns([1, 2.6], gap="small")
 with side, states.guarded("What waits for you", key="waiting"):
     counts = data.query(overview.waiting, scope).row(0, named=True)
-    panels.waiting(counts, data.fresh(job_runs.failing).height)
+    panels.waiting(counts, (data.fresh(job_runs.failing) if failing is None else failing).height)
 
 unit = BUCKET_WORDS[selection.bucket]
 with (
