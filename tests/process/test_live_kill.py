@@ -26,8 +26,9 @@ def _killed_under_load(server: ServerProcess, agents: list[Agent], ledger: Ledge
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
-    left = server.children()
-    wait_for_end(left)
+    # One that was just being started is found by its environment a moment later; it ends by itself like the others.
+    for _ in range(3):
+        wait_for_end(server.children())
     assert server.children() == []
     return len(beside)
 
