@@ -35,7 +35,9 @@ def draw(url_path: str) -> None:
                 _help()
         _zone()
         keys.listen(_HELP)
-    finished.watch()
+        # Always a place of its own, so that nothing else moves when there is something to wait for.
+        with st.container(key="feel-finished"):
+            finished.watch()
 
 
 def say_age(seconds: float) -> None:
