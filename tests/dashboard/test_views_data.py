@@ -272,6 +272,15 @@ def test_jobs_run_when_asked_to(store, monkeypatch):
     assert page.success[0].value == "The job Group tasks is running\\."
 
 
+def test_waiting_for_the_end_of_a_job_takes_no_place_on_the_page(store):
+    """One more element before the page would draw all of it anew beside its old self."""
+    run = runtime.current().runner.claim("tasks", "manual").run_id
+    page = open_page("data", tab="Jobs")
+    before = len(page.main.children)
+    page.session_state["feel_jobs_started"] = {run}
+    assert len(page.run().main.children) == before
+
+
 def test_a_failing_job_shows_its_error_and_traceback_and_the_page_says_so(store):
     def boom(context):
         raise ValueError(HOSTILE)
