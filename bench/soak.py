@@ -31,7 +31,7 @@ from bench.live import (
 from bench.measure import quantile
 
 PAGES = ("", "traces", "rewards", "data")
-_IDLE_ROUNDS = 5
+_IDLE_ROUNDS = 8
 _PAUSE_SECONDS = 1.0
 _PAGE_SECONDS = 60.0
 
@@ -103,7 +103,9 @@ class SoakFigures:
     """One soak. Memory is (seconds since the begin, MB of the server alone, MB with its decoder).
 
     Page times are seconds by page: `idle` when nothing was sent and nothing has changed since the last visit, `changed`
-    when one request came right before each visit (nothing is cached then, as during ingest), `during` ingest.
+    when one request came right before each visit (nothing is cached then, as during ingest), `during` ingest. The
+    visitor pauses equally long between two pages in all three: an answer is held for a while, longer than it takes to
+    go on without a pause.
     """
 
     spans: int
@@ -168,9 +170,11 @@ def _idle(target: Target, folder: Path) -> tuple[dict[str, list[float]], dict[st
             session.render(name)
         for _ in range(_IDLE_ROUNDS):
             for name in PAGES:
+                time.sleep(_PAUSE_SECONDS)
                 idle[name].append(session.render(name))
         for _ in range(_IDLE_ROUNDS):
             for name in PAGES:
+                time.sleep(_PAUSE_SECONDS)
                 send_one(target, next(news))
                 changed[name].append(session.render(name))
     return idle, changed

@@ -103,17 +103,17 @@ def soak_section(work: Path, seconds: float, rate: float) -> list[str]:
         f"| the same with its decoder | {' / '.join(f'{each[1]:,.0f}' for each in memory)} |",
         f"| the least MB of the server alone in each | {' / '.join(f'{n:,.0f}' for n in least)} |",
         "",
-        "Rendering a page, ms p50 / p99. Idle is measured afterwards, on the full store: unchanged since the last",
-        "visit (answers are cached), and with one request right before each visit",
-        "(nothing is cached, as during ingest).",
+        "Rendering a page, ms p50 / p99. Idle is measured afterwards, on the full store, with the same pause between",
+        "two pages: unchanged since the last visit (answers are cached), and with one request right before each visit",
+        "(nothing is cached, as during ingest). Times idle are of the p50, first of the one, then of the other.",
         "",
-        "| page | idle, unchanged | idle, just changed | during ingest | times idle (p50, just changed) |",
+        "| page | idle, unchanged | idle, just changed | during ingest | times idle |",
         "|---|---|---|---|---|",
     ]
     for name in soak.PAGES:
         idle, changed, during = figures.idle[name], figures.changed[name], figures.during[name]
-        ratio = quantile(during, 0.5) / quantile(changed, 0.5)
-        lines.append(f"| {name or 'overview'} | {ms(idle)} | {ms(changed)} | {ms(during)} | {ratio:.2f} |")
+        times = " / ".join(f"{quantile(during, 0.5) / quantile(each, 0.5):.2f}" for each in (idle, changed))
+        lines.append(f"| {name or 'overview'} | {ms(idle)} | {ms(changed)} | {ms(during)} | {times} |")
     print("\n".join(lines[8:]), flush=True)
     return lines
 

@@ -31,10 +31,11 @@ PENDING_BYTES = 64 << 20
 _GROUP_RECORDS = 8_192
 
 # A transaction has a price of its own, of a tenth of a second of the processor. With fewer records than this it waits a
-# moment for requests that are on the way, and a longer one where some came while the last was going on: more will.
+# moment for requests that are on the way, and a longer one where some came while one was going on lately: more will.
 _WORTHWHILE_RECORDS = 1_536
 _LINGER_SECONDS = 0.02
 _CROWDED_SECONDS = 0.1
+_CROWDED_FOR_SECONDS = 2.0
 
 # Groups as large as this on average, for so many seconds: requests wait for each other, all there is is in use.
 _SATURATED_RECORDS = 1_536
@@ -102,7 +103,7 @@ class LiveIntake:
         self._queue: queue.Queue[_Request | None] = queue.Queue()
         self._lock = threading.Lock()
         self._closed = False
-        self._crowded = False
+        self._crowded_until = 0.0
         self._pending_bytes = self._pending_requests = 0
         self._requests = self._received = self._rejected = self._refused = self._failed = 0
         self._recent: list[tuple[int, int, int]] = []  # (second, records, commits), oldest first
@@ -193,7 +194,8 @@ class LiveIntake:
         ended = False
         while not ended:
             request = self._next()
-            until = self._clock() + _CROWDED_SECONDS if self._crowded else 0.0
+            began = self._clock()
+            until = began + _CROWDED_SECONDS if began < self._crowded_until else began
             group: list[_Request] = []
             records = 0
             while True:
@@ -258,7 +260,8 @@ class LiveIntake:
         self._observe(took)
         self._engine_threads.committed(took)
         # Before anybody is answered: whoever sends again at once does not count.
-        self._crowded = not self._queue.empty()
+        if not self._queue.empty():
+            self._crowded_until = self._clock() + _CROWDED_FOR_SECONDS
         self._count(group)
         for request in group:
             request.done.set_result(None)

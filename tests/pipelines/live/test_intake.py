@@ -69,8 +69,13 @@ def store():
 
 
 @pytest.fixture
-def intake(store, gate):
-    made = LiveIntake(store, clock=Ticks())
+def clock():
+    return Ticks()
+
+
+@pytest.fixture
+def intake(store, gate, clock):
+    made = LiveIntake(store, clock=clock)
     yield made
     gate.open.set()
     made.close()
@@ -123,18 +128,38 @@ def test_records_of_joined_requests_keep_numbers_of_their_own(intake, gate, stor
     assert (seen["received"], seen["accepted"], seen["duplicate"], seen["traces"]) == (3, 2, 1, 2)
 
 
-def test_a_small_group_waits_for_more_where_requests_come_faster_than_they_are_stored(intake, gate, monkeypatch):
+@pytest.fixture
+def crowd(monkeypatch):
+    """A group of fewer than three records waits for an hour where requests come faster than they are stored."""
     monkeypatch.setattr(module, "_CROWDED_SECONDS", 3_600.0)
     monkeypatch.setattr(module, "_WORTHWHILE_RECORDS", 3)
+
+
+def test_a_small_group_waits_for_more_where_requests_come_faster_than_they_are_stored(intake, gate, crowd):
     (second,) = _held(intake, gate, ("a", _prepared("a1")))
     third = intake.submit("b", _prepared("b1", "b2"))
     second.result(WAIT)
     third.result(WAIT)
     assert gate.calls == [[("first", 1)], [("a", 1), ("b", 2)]]
-    # Whoever waits for each answer before the next request is not kept waiting.
+
+
+def test_a_small_group_still_waits_for_two_seconds_after_requests_had_to(intake, gate, crowd, clock):
+    """A commit that ends with nothing behind it does not mean that no more come: a moment later they do."""
+    _held(intake, gate, ("a", _prepared("a1", "a2", "a3")))[0].result(WAIT)
+    clock.now += module._CROWDED_FOR_SECONDS - 0.1
+    before, after = intake.submit("b", _prepared("b1")), intake.submit("c", _prepared("c1", "c2"))
+    before.result(WAIT)
+    after.result(WAIT)
+    assert gate.calls[2:] == [[("b", 1), ("c", 2)]]
+    clock.now += 0.2
+    intake.submit("d", _prepared("d1")).result(WAIT)
+    assert gate.calls[3:] == [[("d", 1)]]
+
+
+def test_whoever_waits_for_each_answer_is_not_kept_waiting(intake, gate, crowd):
     for name in ("c1", "c2"):
         intake.submit("c", _prepared(name)).result(WAIT)
-    assert len(gate.calls) == 4
+    assert len(gate.calls) == 2
 
 
 def test_a_group_is_bounded(intake, gate, monkeypatch):
