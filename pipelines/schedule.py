@@ -65,6 +65,8 @@ class Schedule:
                 "default": ThreadPoolExecutor(workers, pool_kwargs={"initializer": behind_others}),
                 # Two jobs may wait for a slow language model at once; files still come in.
                 "light": ThreadPoolExecutor(3),
+                # Memory stays bounded whatever all the jobs wait for.
+                "memory": ThreadPoolExecutor(1),
             },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
@@ -85,13 +87,13 @@ class Schedule:
             self._bound_cache,
             IntervalTrigger(seconds=memory.CACHE_EVERY.total_seconds(), timezone="UTC"),
             id="bound cache",
-            executor="light",
+            executor="memory",
         )
         self._scheduler.add_job(
             memory.trim,
             IntervalTrigger(seconds=memory.TRIM_EVERY.total_seconds(), timezone="UTC"),
             id="trim memory",
-            executor="light",
+            executor="memory",
         )
         self._scheduler.start()
 

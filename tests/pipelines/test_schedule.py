@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines import memory
 from pipelines.jobs import Job, JobContext, JobResult
 from pipelines.runner import Runner
 from pipelines.schedule import Schedule
@@ -16,6 +17,7 @@ from store.settings import Settings
 
 LIMIT = 30.0
 EVERY = timedelta(minutes=5)
+LIGHT_THREADS = 3
 
 
 @pytest.fixture
@@ -196,6 +198,36 @@ def test_started_it_wakes_up_again_and_again_for_every_job(store: Store, clock: 
         schedule.close()
         assert runner.close(LIMIT) == []
     assert set(job_runs.latest(store)["status"].to_list()) == {"succeeded", "failed"}
+
+
+def test_memory_is_bounded_while_every_job_waits_for_somebody(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting, end = threading.Semaphore(0), threading.Event()
+    looked = {"bound_cache": threading.Semaphore(0), "trim": threading.Semaphore(0)}
+
+    def wait(_: JobContext) -> JobResult:
+        waiting.release()
+        assert end.wait(LIMIT)
+        return JobResult(0, "")
+
+    for name, seen in looked.items():
+        monkeypatch.setattr(memory, name, lambda *_, seen=seen: seen.release())
+    for name in ("CACHE_EVERY", "TRIM_EVERY"):
+        monkeypatch.setattr(memory, name, timedelta(milliseconds=20))
+    schedule, runner = schedule_of(store, *[wait] * 6, look_every=timedelta(milliseconds=20))
+    schedule.start()
+    try:
+        for _ in range(LIGHT_THREADS):
+            assert waiting.acquire(timeout=LIMIT)
+        for seen in looked.values():
+            while seen.acquire(blocking=False):
+                pass
+            # Two: one may have begun before the last job did.
+            for _ in range(2):
+                assert seen.acquire(timeout=LIMIT)
+    finally:
+        end.set()
+        schedule.close()
+        assert runner.close(LIMIT) == []
 
 
 def test_jobs_that_read_data_wait_for_agents_ten_minutes_at_most(store: Store, clock: FixedClock) -> None:
