@@ -2,9 +2,9 @@
 
 While agents send data the store moves several times a second. Read anew for every visitor, the queries that look at all
 traces would be all that the machine does. So an answer is given again though data came in since: for twenty times as
-long as it took, so that reading the same thing again and again takes a twentieth of the time. After that, one that took
-long is given once more while a thread reads it anew, until it is too old. What people did, and what came of the jobs
-they started, is always in what is given.
+long as it took, so that reading the same thing again and again takes a twentieth of the time, or longer where whoever
+asks says so. After that, one that took long is given once more while a thread reads it anew, until it is too old. What
+people did, and what came of the jobs they started, is always in what is given.
 """
 
 import pickle
@@ -63,11 +63,20 @@ class Answers:
         self._refreshing: set[Hashable] = set()
         self._forgotten = 0
 
-    def give(self, key: Hashable, version: Callable[[], Version], read: Callable[[], Any], *, oldest: float) -> Given:
+    def give(
+        self,
+        key: Hashable,
+        version: Callable[[], Version],
+        read: Callable[[], Any],
+        *,
+        oldest: float,
+        at_least: float = 0.0,
+    ) -> Given:
         """The answer to `key`, held or read now.
 
         Args: `version` reads where the store is; `read` asks it; `oldest` in seconds an answer may be when data came in
-        since it was read. Those who ask the same at the same time wait for one reading. Raises: what `read` raises.
+        since it was read; it is given again for `at_least` so many, however quick it was, but never when older than
+        `oldest`. Those who ask the same at the same time wait for one reading. Raises: what `read` raises.
         """
         now, present = self._moment(), version()
         with self._lock:
@@ -75,10 +84,12 @@ class Answers:
             if held is not None:
                 age = now - held.read_at
                 current = held.version == present
-                if current or (held.version.of_people() == present.of_people() and _lasts(held, age, oldest)):
+                good = age <= max(_HELD_FOR * held.took, at_least)
+                lasts = age <= oldest and (good or held.took > _QUICK_SECONDS)
+                if current or (lasts and held.version.of_people() == present.of_people()):
                     self._held.move_to_end(key)
                     held.asked_at = now
-                    stale = not current and age > _HELD_FOR * held.took and key not in self._refreshing
+                    stale = not (current or good or key in self._refreshing)
                     if stale:
                         self._refreshing.add(key)
                 else:
@@ -146,10 +157,6 @@ class Answers:
             len(self._held) > self._most or now - next(iter(self._held.values())).asked_at > _IDLE_SECONDS
         ):
             self._held.popitem(last=False)
-
-
-def _lasts(held: _Held, age: float, oldest: float) -> bool:
-    return age <= oldest and (held.took > _QUICK_SECONDS or age <= _HELD_FOR * held.took)
 
 
 def _packed(answer: Any) -> Any:

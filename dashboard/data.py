@@ -1,7 +1,8 @@
 """Reads of pages: held answers of store queries, with the settings' statement timeout.
 
 A page never shows what was before an operator's action. Beside data that streams in it may, see `dashboard.answers`;
-then `age` tells, and every page says so.
+then `age` tells, and every page says so. While storing what agents send is much of what the machine does, it is not
+read anew for every visit.
 """
 
 import inspect
@@ -25,6 +26,7 @@ __all__ = ["age", "begin", "forget", "fresh", "query", "version"]
 
 _READING: Final = "Reading this"
 _AGE: Final = "age of what is shown"
+_BESIDE_MUCH_SECONDS: Final = 10.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +64,7 @@ def query(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs:
         lambda: _present(store),
         lambda: function(store, *args, **kwargs, **extra),
         oldest=current.settings.page_age_seconds,
+        at_least=_BESIDE_MUCH_SECONDS if current.gateway is not None and current.gateway.intake.busy() else 0.0,
     )
     if given.age > age():
         st.session_state[_AGE] = given.age

@@ -45,7 +45,7 @@ def say_age(seconds: float) -> None:
     if seconds >= WORTH_SAYING:
         st.sidebar.caption(
             f"Data is coming in: some of this is {seconds:.0f} s old.",
-            help="Reading all of it anew takes long, so it is done now and then while data streams in. What you and "
+            help="So that agents need not wait, it is read anew now and then while data streams in. What you and "
             "others did is always shown at once.",
         )
 

@@ -104,6 +104,7 @@ class LiveIntake:
         self._lock = threading.Lock()
         self._closed = False
         self._crowded_until = 0.0
+        self._crowd = 0  # requests that were there at once at most, since it is crowded
         self._pending_bytes = self._pending_requests = 0
         self._requests = self._received = self._rejected = self._refused = self._failed = 0
         self._recent: list[tuple[int, int, int]] = []  # (second, records, commits), oldest first
@@ -176,6 +177,10 @@ class LiveIntake:
             commits = sum(entry[2] for entry in recent)
             return commits > 0 and sum(entry[1] for entry in recent) >= commits * _SATURATED_RECORDS
 
+    def busy(self) -> bool:
+        """Whether so much comes in that storing it takes a good part of the writer's time."""
+        return self._engine_threads.alone
+
     def close(self) -> None:
         """Commit what was queued, then stop. Safe to call twice."""
         with self._lock:
@@ -225,11 +230,11 @@ class LiveIntake:
         return self._queue.get()
 
     def _patience(self, requests: int, records: int, until: float) -> float:
-        """Seconds to wait for more: none when nobody else is on the way and it is not yet `until`, or when the group is
-        large already."""
+        """Seconds to wait for more: none when the group is large already, or when nobody else is on the way and it is
+        `until` or as many are together as were there at once lately: they may all wait for their answers."""
         with self._lock:
             others = self._pending_requests > requests
-        if records >= _WORTHWHILE_RECORDS or self._closed:
+        if records >= _WORTHWHILE_RECORDS or self._closed or (not others and requests >= self._crowd):
             return 0.0
         return max(_LINGER_SECONDS if others else 0.0, until - self._clock())
 
@@ -260,8 +265,10 @@ class LiveIntake:
         self._observe(took)
         self._engine_threads.committed(took)
         # Before anybody is answered: whoever sends again at once does not count.
-        if not self._queue.empty():
-            self._crowded_until = self._clock() + _CROWDED_FOR_SECONDS
+        waiting, now = self._queue.qsize(), self._clock()
+        if waiting:
+            self._crowd = max(len(group) + waiting, self._crowd if now < self._crowded_until else 0)
+            self._crowded_until = now + _CROWDED_FOR_SECONDS
         self._count(group)
         for request in group:
             request.done.set_result(None)

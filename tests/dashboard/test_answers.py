@@ -31,8 +31,8 @@ class World:
         self.now += self.took
         return {"data": self.version.data, "acted": self.version.acted, "readings": self.readings}
 
-    def ask(self, key: str = "how many", oldest: float = OLDEST) -> tuple[dict[str, int], float]:
-        given = self.answers.give(key, lambda: self.version, self.read, oldest=oldest)
+    def ask(self, key: str = "how many", oldest: float = OLDEST, at_least: float = 0.0) -> tuple[dict[str, int], float]:
+        given = self.answers.give(key, lambda: self.version, self.read, oldest=oldest, at_least=at_least)
         return given.answer, given.age
 
     def stream(self) -> None:
@@ -68,6 +68,34 @@ def test_what_is_quick_is_read_anew_after_twenty_times_as_long() -> None:
         assert (answer["data"], age) == (wanted, pytest.approx(0.74))
         world.now += 0.1
     assert world.waiting == []
+
+
+def test_who_says_so_gets_what_is_quick_for_longer_but_not_when_it_is_too_old() -> None:
+    world = World(took=0.001)
+    world.ask()
+    world.stream()
+    world.now += 9.0
+    assert world.ask(at_least=10.0)[0]["data"] == 1
+    assert world.ask(at_least=10.0, oldest=8.0) == ({"data": 2, "acted": 1, "readings": 2}, 0.0)
+    world.stream()
+    world.now += 9.0
+    assert world.ask()[0]["data"] == 3, "somebody else did not say so"
+    world.stream()
+    world.now += 10.1
+    assert world.ask(at_least=10.0)[0]["data"] == 4
+    world.act()
+    assert world.ask(at_least=10.0)[0]["data"] == 5
+    assert world.waiting == []
+
+
+def test_who_says_so_does_not_have_what_is_slow_read_behind_it_before() -> None:
+    world = World(took=0.1)
+    world.ask()
+    world.stream()
+    world.now += 9.0
+    assert (world.ask(at_least=10.0)[0]["data"], world.waiting) == (1, [])
+    assert world.ask()[0]["data"] == 1
+    assert len(world.waiting) == 1
 
 
 def test_what_is_slow_is_given_again_and_refreshed_behind_it() -> None:
@@ -213,8 +241,10 @@ _STEPS = st.lists(
 )
 
 
-@given(_STEPS, st.sampled_from([0.0, 0.01, 0.1, 2.0]))
-def test_whatever_happens_no_answer_is_older_than_it_says(steps: list[str | float], took: float) -> None:
+@given(_STEPS, st.sampled_from([0.0, 0.01, 0.1, 2.0]), st.sampled_from([0.0, 10.0, 2 * OLDEST]))
+def test_whatever_happens_no_answer_is_older_than_it_says(
+    steps: list[str | float], took: float, at_least: float
+) -> None:
     world = World(took=took)
     # When each data version ceased to be the present one.
     ended: dict[int, float] = {}
@@ -224,7 +254,7 @@ def test_whatever_happens_no_answer_is_older_than_it_says(steps: list[str | floa
             world.now += step
         elif step == "ask":
             asked = world.now
-            answer, age = world.ask()
+            answer, age = world.ask(at_least=at_least)
             assert answer["acted"] == world.version.acted
             assert age <= OLDEST
             if answer["data"] != world.version.data:

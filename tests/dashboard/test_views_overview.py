@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from loop_data import NOW
@@ -15,6 +16,7 @@ from store import audit, meta, overview
 from store.errors import QueryTimeout
 from store.settings import Settings
 
+WAIT = 60.0
 HOSTILE = "<script>x</script> **b** ![i](http://evil.example/i.png) $\\frac{1}{2}$"
 
 
@@ -246,6 +248,23 @@ def test_new_data_is_shown_at_once(store, tmp_path):
     page = open_page("overview")
     publish(traces=_traces("shop", 30, newest=NOW, failed=1))
     store.write(meta.bump)
+    assert _metrics(page.run())["Traces"].value == "60"
+
+
+def test_while_agents_send_much_answers_are_held_and_else_not(store, tmp_path, monkeypatch):
+    # As if reading took no time.
+    monkeypatch.setattr(answers, "_HELD_FOR", 0.0)
+    monkeypatch.setattr(answers, "_QUICK_SECONDS", WAIT)
+    sending = [True]
+    gateway = SimpleNamespace(intake=SimpleNamespace(busy=lambda: sending[0]))
+    runtime.install(replace(runtime.current(), settings=Settings(page_age_seconds=WAIT), gateway=gateway))
+    publish = publisher(store, tmp_path)
+    publish(traces=_traces("desk", 30, newest=NOW, failed=1))
+    page = open_page("overview")
+    publish(traces=_traces("shop", 30, newest=NOW, failed=1))
+    store.write(meta.bump)
+    assert _metrics(page.run())["Traces"].value == "30"
+    sending[0] = False
     assert _metrics(page.run())["Traces"].value == "60"
 
 

@@ -1,6 +1,7 @@
 """The queue before the store: what is committed together, what fails alone, what is refused, and how it ends."""
 
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -154,6 +155,19 @@ def test_a_small_group_still_waits_for_two_seconds_after_requests_had_to(intake,
     clock.now += 0.2
     intake.submit("d", _prepared("d1")).result(WAIT)
     assert gate.calls[3:] == [[("d", 1)]]
+
+
+def test_those_who_wait_for_each_answer_do_not_wait_for_anybody_once_all_are_there(intake, gate, crowd):
+    """Two clients that got in each other's way: when both are in the group, nobody is left that could come."""
+    (of_a,) = _held(intake, gate, ("a", _prepared("a1")))
+    of_b = intake.submit("b", _prepared("b1"))
+    for number in (2, 3):
+        of_a.result(WAIT)
+        of_b.result(WAIT)
+        of_a, of_b = (intake.submit(source, _prepared(f"{source}{number}")) for source in "ab")
+    of_a.result(WAIT)
+    of_b.result(WAIT)
+    assert gate.calls[1:] == [[("a", 1), ("b", 1)]] * 3
 
 
 def test_whoever_waits_for_each_answer_is_not_kept_waiting(intake, gate, crowd):
@@ -334,6 +348,24 @@ def test_full_groups_for_ten_seconds_mean_saturated(store, gate):
     clock.now += 11
     assert not intake.saturated()
     intake.close()
+
+
+def test_busy_is_who_stores_for_a_quarter_of_the_time_until_it_is_a_tenth(intake, gate, clock, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+
+    def slow(groups):
+        clock.now += 0.6
+
+    gate.failure = slow
+    intake.submit("a", _prepared("a1")).result(WAIT)
+    assert not intake.busy()
+    intake.submit("a", _prepared("a2")).result(WAIT)
+    assert intake.busy()
+    clock.now += 10
+    end = time.monotonic() + WAIT
+    while intake.busy() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not intake.busy()
 
 
 def test_a_request_of_refused_records_only_is_counted(intake, store):
