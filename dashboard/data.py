@@ -7,8 +7,10 @@ read anew for every visit.
 
 import inspect
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,11 +24,12 @@ from store import meta
 from store.connection import Store
 from store.meta import Version
 
-__all__ = ["age", "begin", "forget", "fresh", "query", "version"]
+__all__ = ["age", "begin", "closely", "forget", "fresh", "query", "version"]
 
 _READING: Final = "Reading this"
 _AGE: Final = "age of what is shown"
 _BESIDE_MUCH_SECONDS: Final = 10.0
+_closely: Final = ContextVar("closely", default=False)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +50,16 @@ def age() -> float:
     return float(st.session_state.get(_AGE, 0.0))
 
 
+@contextmanager
+def closely() -> Iterator[None]:
+    """What is asked within is about one thing that somebody may watch: how much agents send makes it no older."""
+    token = _closely.set(True)
+    try:
+        yield
+    finally:
+        _closely.reset(token)
+
+
 def query(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The answer of a store query, held or read now.
 
@@ -64,7 +77,7 @@ def query(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs:
         lambda: _present(store),
         lambda: function(store, *args, **kwargs, **extra),
         oldest=current.settings.page_age_seconds,
-        at_least=_BESIDE_MUCH_SECONDS if current.gateway is not None and current.gateway.intake.busy() else 0.0,
+        at_least=_BESIDE_MUCH_SECONDS if _much_comes_in(current) and not _closely.get() else 0.0,
     )
     if given.age > age():
         st.session_state[_AGE] = given.age
@@ -81,6 +94,10 @@ def fresh(function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs:
 def forget() -> None:
     """Let go of every answer: somebody's data was taken out of the store."""
     _answers(runtime.current().store).forget()
+
+
+def _much_comes_in(current: runtime.Runtime) -> bool:
+    return current.gateway is not None and current.gateway.intake.busy()
 
 
 def _frozen(value: Any) -> Hashable:

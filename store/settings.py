@@ -110,8 +110,8 @@ class Settings:
         metadata=_doc(
             "a number of seconds from 0 to 3600",
             "How old what a page shows may be while data streams in, where reading it anew takes long; where very much "
-            "streams in, all of it may be up to 10 s old. The page says how old. What operators did is always in it. "
-            "0: always read anew.",
+            "streams in, all of it but a single trace may be up to 10 s old. The page says how old. What operators did "
+            "is always in it. 0: always read anew.",
             0,
             3600,
         ),

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from loop_data import NOW
 from streamlit.testing.v1 import AppTest
 
-from dashboard import runtime
+from dashboard import answers, runtime
 from pipelines.ingest.loads import Loads
 from pipelines.runner import Runner
 from store.clock import FixedClock
@@ -47,6 +50,16 @@ def open_page(page: str, **query: str) -> AppTest:
     app.run()
     assert not app.exception, [error.value for error in app.exception]
     return app
+
+
+def much_comes_in(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """As if agents sent much, as long as the one entry of the list says so, and as if reading took no time."""
+    monkeypatch.setattr(answers, "_HELD_FOR", 0.0)
+    monkeypatch.setattr(answers, "_QUICK_SECONDS", 1e9)
+    sending = [True]
+    gateway: Any = SimpleNamespace(intake=SimpleNamespace(busy=lambda: sending[0]))
+    runtime.install(replace(runtime.current(), settings=Settings(page_age_seconds=3_600), gateway=gateway))
+    return sending
 
 
 def click(app: AppTest, key: str) -> AppTest:

@@ -59,7 +59,7 @@ with states.guarded("The place in the list", key="place"):
 with steps_slot:
     header.steps(beside)
 
-with states.guarded("The trace", key="trace"):
+with states.guarded("The trace", key="trace"), data.closely():
     trace = data.query(traces.one, trace_id).row(0, named=True)
     header.facts(trace)
     with related_slot:

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from loop_data import NOW
-from page_driver import APP, markup, open_page, shown, store_for_pages
+from page_driver import APP, markup, much_comes_in, open_page, shown, store_for_pages
 from publishing import publisher
 from streamlit.testing.v1 import AppTest
 
@@ -16,7 +15,6 @@ from store import audit, meta, overview
 from store.errors import QueryTimeout
 from store.settings import Settings
 
-WAIT = 60.0
 HOSTILE = "<script>x</script> **b** ![i](http://evil.example/i.png) $\\frac{1}{2}$"
 
 
@@ -252,12 +250,7 @@ def test_new_data_is_shown_at_once(store, tmp_path):
 
 
 def test_while_agents_send_much_answers_are_held_and_else_not(store, tmp_path, monkeypatch):
-    # As if reading took no time.
-    monkeypatch.setattr(answers, "_HELD_FOR", 0.0)
-    monkeypatch.setattr(answers, "_QUICK_SECONDS", WAIT)
-    sending = [True]
-    gateway = SimpleNamespace(intake=SimpleNamespace(busy=lambda: sending[0]))
-    runtime.install(replace(runtime.current(), settings=Settings(page_age_seconds=WAIT), gateway=gateway))
+    sending = much_comes_in(monkeypatch)
     publish = publisher(store, tmp_path)
     publish(traces=_traces("desk", 30, newest=NOW, failed=1))
     page = open_page("overview")

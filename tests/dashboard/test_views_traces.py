@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from loop_data import NOW
-from page_driver import APP, click, markup, open_page, shown, store_for_pages
+from page_driver import APP, click, markup, much_comes_in, open_page, shown, store_for_pages
 from publishing import publisher
 from streamlit.testing.v1 import AppTest
 
@@ -275,6 +275,19 @@ def test_all_spans_are_in_a_table(opened):
     assert table["span_id"].tolist() == ["s1", "s2", "s3", "s4", "s5"]
     assert table["offset"].tolist() == ["0 ms", "0 ms", "2.0 s", "4.0 s", "5.0 s"]
     assert table["duration"].tolist() == ["9.0 s", "2.0 s", "2.0 s", "1.0 s", "4.0 s"]
+
+
+def test_a_trace_is_followed_also_while_agents_send_much_and_the_list_is_held(opened, publish, monkeypatch):
+    much_comes_in(monkeypatch)
+    page, listing = open_page("traces", trace="t", view="Spans"), open_page("traces")
+    later = {"kind": "tool", "name": "tool 6", "started_at": NOW - timedelta(minutes=50), "status": "ok"}
+    publish(
+        spans=[{"trace_id": "t", "span_id": "s6", **later}],
+        traces=[{"trace_id": "new", "agent": "desk", "started_at": NOW, "status": "ok"}],
+    )
+    opened.write(meta.bump)
+    assert _table(page.run())["span_id"].tolist() == ["s1", "s2", "s3", "s4", "s5", "s6"]
+    assert len(_table(listing.run())) == 3
 
 
 def test_signals_say_how_they_were_joined(opened):
