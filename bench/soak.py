@@ -100,7 +100,7 @@ class Visits(Beside):
 
 @dataclass(frozen=True)
 class SoakFigures:
-    """One soak. Memory is (seconds since the begin, MB of the server alone, MB with its decoder).
+    """One soak. Memory is (seconds since the begin, MB of the server alone, MB with its other processes).
 
     Page times are seconds by page: `idle` when nothing was sent and nothing has changed since the last visit, `changed`
     when one request came right before each visit (nothing is cached then, as during ingest), `during` ingest. The
@@ -118,13 +118,14 @@ class SoakFigures:
     during: dict[str, list[float]]
 
     def tenth(self, number: int) -> tuple[float, float]:
-        """The median memory (alone, with the decoder) in tenth `number` (0 to 9) of the soak."""
+        """The median memory (alone, with other processes) in tenth `number` (0 to 9) of the soak."""
         part = self._part(number)
         return quantile([each[1] for each in part], 0.5), quantile([each[2] for each in part], 0.5)
 
-    def least(self, number: int) -> float:
-        """The least memory of the server alone in that tenth; the median contains what jobs needed meanwhile."""
-        return min(each[1] for each in self._part(number))
+    def least(self, number: int) -> tuple[float, float]:
+        """The least memory in that tenth, likewise: the median contains what jobs needed meanwhile."""
+        part = self._part(number)
+        return min(each[1] for each in part), min(each[2] for each in part)
 
     def _part(self, number: int) -> list[tuple[float, float, float]]:
         size = max(1, len(self.memory) // 10)
