@@ -103,9 +103,8 @@ class SoakFigures:
     """One soak. Memory is (seconds since the begin, MB of the server alone, MB with its other processes).
 
     Page times are seconds by page: `idle` when nothing was sent and nothing has changed since the last visit, `changed`
-    when one request came right before each visit (nothing is cached then, as during ingest), `during` ingest. The
-    visitor pauses equally long between two pages in all three: an answer is held for a while, longer than it takes to
-    go on without a pause.
+    when one request came right before each visit (no answer is held then), `during` ingest. The visitor pauses equally
+    long between two pages in all three: an answer is held for longer than it takes to go on without a pause.
     """
 
     spans: int

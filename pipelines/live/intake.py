@@ -178,7 +178,7 @@ class LiveIntake:
             return commits > 0 and sum(entry[1] for entry in recent) >= commits * _SATURATED_RECORDS
 
     def busy(self) -> bool:
-        """Whether so much comes in that storing it takes a good part of the writer's time."""
+        """Whether storing what comes in takes much of the writer's time, as `EngineThreads` measures it."""
         return self._engine_threads.alone
 
     def close(self) -> None:

@@ -240,22 +240,24 @@ def test_a_query_that_takes_too_long_leaves_the_rest_of_the_page(full, monkeypat
     assert page.dataframe[0].value["agent"].tolist()[0] == "desk"
 
 
-def test_new_data_is_shown_at_once(store, tmp_path):
+def _opened_before_more_came(store, tmp_path):
+    """The page with thirty traces, after thirty more have come; it has not been drawn again."""
     publish = publisher(store, tmp_path)
     publish(traces=_traces("desk", 30, newest=NOW, failed=1))
     page = open_page("overview")
     publish(traces=_traces("shop", 30, newest=NOW, failed=1))
     store.write(meta.bump)
+    return page
+
+
+def test_new_data_is_shown_at_once(store, tmp_path):
+    page = _opened_before_more_came(store, tmp_path)
     assert _metrics(page.run())["Traces"].value == "60"
 
 
 def test_while_agents_send_much_answers_are_held_and_else_not(store, tmp_path, monkeypatch):
     sending = much_comes_in(monkeypatch)
-    publish = publisher(store, tmp_path)
-    publish(traces=_traces("desk", 30, newest=NOW, failed=1))
-    page = open_page("overview")
-    publish(traces=_traces("shop", 30, newest=NOW, failed=1))
-    store.write(meta.bump)
+    page = _opened_before_more_came(store, tmp_path)
     assert _metrics(page.run())["Traces"].value == "30"
     sending[0] = False
     assert _metrics(page.run())["Traces"].value == "60"
@@ -266,11 +268,7 @@ def test_beside_data_that_streams_in_the_page_says_how_old_it_is(store, tmp_path
     # As if reading took long, and as if a moment were old.
     monkeypatch.setattr(answers, "_QUICK_SECONDS", -1.0)
     monkeypatch.setattr(sidebar, "WORTH_SAYING", 1e-9)
-    publish = publisher(store, tmp_path)
-    publish(traces=_traces("desk", 30, newest=NOW, failed=1))
-    page = open_page("overview")
-    publish(traces=_traces("shop", 30, newest=NOW, failed=1))
-    store.write(meta.bump)
+    page = _opened_before_more_came(store, tmp_path)
     page.run()
     assert _metrics(page)["Traces"].value == "30"
     assert "s before: data is coming in." in page.caption[0].value
